@@ -1,0 +1,412 @@
+"""Run folder + ledger -> the audit Parquet and the rejected rows. It can be made again at any time."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rd_import import messages
+from rd_import.errors import JobError
+from rd_import.key_line import KeyLine
+from rd_import.ledger import Ledger
+from rd_import.outcome import PERSONAL, ApiError
+from rd_import.run_folder import RunFolder, private_file
+from rd_import.values import EVENT, ROW
+
+SCHEMA_VERSION: Final = 1
+STATES: Final = (
+    "accepted",
+    "already_accepted",
+    "changed",
+    "filtered",
+    "invalid",
+    "refused",
+    "unknown",
+    "deferred",
+    "not_sent",
+)
+_TIME: Final = pa.timestamp("us", tz="UTC")
+AUDIT_SCHEMA: Final = pa.schema(
+    [
+        ("source_file", pa.string()),
+        ("row_number", pa.int64()),  # 1-based data row in its file
+        ("line_number", pa.int64()),  # physical line of the row's first byte; null for Parquet
+        ("state", pa.string()),
+        ("proof", pa.string()),  # why it is in that state
+        ("event_type", pa.string()),
+        ("event_key", pa.string()),  # hex
+        ("contact", pa.string()),  # keyed hash, hex
+        ("identifier", pa.string()),
+        ("event_uuid", pa.string()),
+        ("event_batch_uuid", pa.string()),
+        ("batch_number", pa.int32()),
+        ("batch_index", pa.int32()),  # 0-based position in the request body that was sent
+        ("payload_sha256", pa.string()),  # hex
+        ("attempts", pa.int32()),  # requests of this run that carried the event
+        ("source_timestamp", _TIME),
+        ("first_sent_at", _TIME),
+        ("answered_at", _TIME),
+        ("http_status", pa.int32()),
+        ("error_code", pa.string()),
+        ("error_column", pa.string()),
+        ("error_value", pa.string()),  # masked
+        ("error_message", pa.string()),
+        ("hint", pa.string()),
+        ("not_before", _TIME),
+        ("resolved_as", pa.string()),
+        ("resolved_by", pa.string()),
+        ("resolved_at", _TIME),
+        ("resolved_why", pa.string()),
+        ("run_id", pa.string()),
+    ]
+)
+"""One line per input row, in input order. Columns are added at the end, never removed or renamed."""
+
+NAMES_OF_PEOPLE: Final = {"name", "email", "call_user_email", "twitter", "facebook", "linkedin", "company_address"}
+REJECTED: Final = {"invalid", "refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What stands in an audit: rows per state, and the files of rejected rows."""
+
+    states: dict[str, int]
+    rejected_paths: tuple[Path, ...]
+
+
+def claim_audit_path(path: Path, *, named: bool) -> None:
+    """Make sure that an audit can be written before anything is sent.
+
+    Raises:
+        JobError: Its folder cannot be written, or another audit stands there and was not named.
+    """
+    if path.exists() and not named:
+        raise JobError("audit_exists", path=path)
+    probe = path.with_name(path.name + ".tmp")
+    try:
+        private_file(probe).close()
+        probe.unlink()
+    except OSError as error:
+        raise JobError("cannot_write_audit", path=path, reason=error.strerror or str(error)) from error
+
+
+def write_audit(folder: RunFolder, ledger: Ledger | None, account: int | None, path: Path, *, stopped: str | None) -> Audit:
+    """Write every row's fate, and the rows that were rejected.
+
+    Args:
+        folder: The run.
+        ledger: Where its outcomes stand; None where nothing could have been sent.
+        account: Whose keys they are.
+        path: The audit's place; written under a temporary name and renamed.
+        stopped: Why rows are `not_sent`, in words.
+
+    Raises:
+        JobError: The audit cannot be written.
+    """
+    merge = _Merge(folder, ledger, account, stopped)
+    temporary = path.with_name(path.name + ".tmp")
+    rejected = _RejectedFiles(folder, path)
+    states: Counter[str] = Counter()
+    try:
+        with private_file(temporary) as file, pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer:
+            records = folder.records()
+            for rows in folder.placed_rows():
+                table = merge.rows(rows)
+                states.update(table["state"].to_list())
+                writer.write_table(table.to_arrow().cast(AUDIT_SCHEMA))
+                rejected.add(table, rows["export"], next(records, None))
+            if not folder.rows:
+                writer.write_table(AUDIT_SCHEMA.empty_table())
+            writer.add_key_value_metadata(merge.metadata())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise JobError("cannot_write_audit", path=path, reason=error.strerror or str(error)) from error
+    return Audit({state: states[state] for state in STATES if states[state]}, rejected.close())
+
+
+class _Merge:
+    """Joins what was read with what was recorded, group by group."""
+
+    def __init__(self, folder: RunFolder, ledger: Ledger | None, account: int | None, stopped: str | None) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._account = account
+        self._stopped = stopped or "the run ended before its turn"
+        self._requests = list(ledger.requests_of(folder.run_id)) if ledger else []
+        self._refusals = ledger.refusals_of(folder.run_id) if ledger else {}
+        self._problems = folder.problems().filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
+        self._paths = [export["path"] for export in folder.facts["exports"]]
+        size = int(folder.facts["event_ordinals"])
+        self._last = np.full(size, -1, dtype=np.int32)
+        self._first = np.full(size, -1, dtype=np.int32)
+        self._position = np.zeros(size, dtype=np.int32)
+        self._attempts = np.zeros(size, dtype=np.int32)
+        for number, request in enumerate(self._requests):
+            ordinals = np.frombuffer(request.ordinals, dtype="<u4")
+            self._last[ordinals] = number
+            self._first[ordinals] = np.where(self._first[ordinals] < 0, number, self._first[ordinals])
+            self._position[ordinals] = np.arange(len(ordinals))
+            self._attempts[ordinals] += 1
+        self._bad_events = self._events_with_problems()
+
+    def metadata(self) -> dict[str, str]:
+        """Give the run's facts and one entry per request, for the file's key-value metadata."""
+        facts = {name: value for name, value in self._folder.facts.items() if name != "first_payloads"}
+        lines = [
+            {
+                "request": one.request,
+                "batch": one.batch,
+                "outcome": one.outcome or one.state,
+                "http_status": one.http_status,
+                "bytes": one.body_bytes,
+                "events": len(one.ordinals) // 4,
+                "sent_at": one.marked_at.isoformat(),
+                "answered_at": one.answered_at and one.answered_at.isoformat(),
+            }
+            for one in self._requests
+        ]
+        return {
+            "rd_import.schema_version": str(SCHEMA_VERSION),
+            "rd_import.run": json.dumps(facts, ensure_ascii=False, default=str),
+            "rd_import.requests": json.dumps(lines),
+            "rd_import.ledger_id": self._ledger.ledger_id if self._ledger else "",
+            "rd_import.assumption": "a refused request has accepted none of its events",
+        }
+
+    def rows(self, placed: pl.DataFrame) -> pl.DataFrame:
+        """Give the audit's lines of one group of rows."""
+        events = pl.DataFrame(self._event_lines(placed), schema=_EVENT_SCHEMA, orient="row")
+        problems = pl.DataFrame(self._problem_lines(placed), schema=_PROBLEM_SCHEMA, orient="row")
+        paths = pl.Series(self._paths, dtype=pl.String)
+        table = (
+            placed.join(events, on=EVENT, how="left", maintain_order="left")
+            .join(problems, on=ROW, how="left", maintain_order="left")
+            .with_columns(
+                paths.gather(placed["export"]).alias("source_file"),
+                pl.lit(self._folder.run_id).alias("run_id"),
+                pl.lit(self._folder.facts["event_type"]).alias("event_type"),
+            )
+        )
+        chosen = []
+        for name, kind in zip(AUDIT_SCHEMA.names, AUDIT_SCHEMA.types, strict=True):
+            found = [pl.col(column) for column in (f"p_{name}", name) if column in table.columns]
+            dtype = pl.Series(pa.array([], kind)).dtype
+            chosen.append((pl.coalesce(found) if found else pl.lit(None)).cast(dtype).alias(name))
+        return table.select(chosen)
+
+    def _events_with_problems(self) -> dict[int, tuple[int, int]]:
+        """Give each invalid event's first bad row: its ordinal, and its index among the problems."""
+        bad = self._problems.with_row_index("at").select(ROW, "at")
+        found: dict[int, tuple[int, int]] = {}
+        if bad.is_empty():
+            return found
+        for placed in self._folder.placed_rows():
+            hits = placed.filter(pl.col(EVENT).is_not_null()).join(bad, on=ROW, how="inner", maintain_order="left")
+            for event, row, at in hits.select(EVENT, ROW, "at").iter_rows():
+                found.setdefault(event, (row, at))
+        return found
+
+    def _problem_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+        """Give the reason of each invalid row: its own, or that of a sibling in the same event."""
+        places = {row: (self._paths[export], number, line) for row, export, number, line in placed.select(
+            ROW, "export", "row_number", "line_number").iter_rows()}
+        own = placed.join(self._problems, on=ROW, how="inner", maintain_order="left")
+        named = set()
+        for row, code, field, value, limit in own.select(ROW, "code", "field", "value", "limit").iter_rows():
+            named.add(row)
+            place = self._place_of(int(limit), places) if code == "CONFLICTING_ROWS" else ""
+            what, hint = messages.problem(
+                code, field=field, value=value, limit=limit, event_type=self._folder.facts["event_type"], place=place
+            )
+            yield row, "invalid", code, self._column_of(field), masked(field, value), what, hint, f"{code} before sending"
+        for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
+            if row in named or event not in self._bad_events:
+                continue
+            sibling, _ = self._bad_events[event]
+            what, hint = messages.problem(
+                "SIBLING_INVALID", field=None, value=None, limit=None, event_type="", place=self._place_of(sibling, places)
+            )
+            yield row, "invalid", "SIBLING_INVALID", None, None, what, hint, "SIBLING_INVALID before sending"
+
+    def _place_of(self, row: int, places: Mapping[int, tuple[str, int, int | None]]) -> str:
+        if row not in places:
+            for placed in self._folder.placed_rows():
+                hit = placed.filter(pl.col(ROW) == row)
+                if hit.height:
+                    export, number, line = hit.select("export", "row_number", "line_number").row(0)
+                    places = {row: (self._paths[export], number, line)}
+                    break
+        path, number, line = places[row]
+        return f"{Path(path).name}:{line}" if line is not None else f"{Path(path).name}, row {number}"
+
+    def _column_of(self, field: str | None) -> str | None:
+        """Name the file's own column where the field has one."""
+        return None if field is None else self._folder.facts["fields"].get(field, field)
+
+    def _event_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+        wanted = placed[EVENT].drop_nulls().unique()
+        if wanted.is_empty():
+            return
+        low, high = wanted.min(), wanted.max()
+        for planned in self._folder.planned_with_contacts():
+            if planned[EVENT][0] > high or planned[EVENT][-1] < low:
+                continue
+            here = planned.filter(pl.col(EVENT).is_in(wanted.implode()))
+            lines = self._lines(here["event_key"].to_list())
+            for ordinal, key, sha, identifier, timestamp, contact in here.select(
+                EVENT, "event_key", "payload_sha256", "identifier", "source_timestamp", "contact"
+            ).iter_rows():
+                if ordinal in self._bad_events:  # set aside after it was encoded
+                    continue
+                known = self._fate(ordinal, sha, lines.get(key, KeyLine()))
+                yield (ordinal, key.hex(), contact and contact.hex(), identifier, sha.hex(), timestamp, *known)
+
+    def _lines(self, wanted: list[bytes]) -> Mapping[bytes, KeyLine]:
+        if self._ledger is None or self._account is None:
+            return {}
+        return self._ledger.lines(self._account, wanted)
+
+    def _fate(self, ordinal: int, sha: bytes, line: KeyLine) -> tuple[Any, ...]:
+        """Give state, proof, uuid, request facts, error and times of one event."""
+        last = self._requests[self._last[ordinal]] if self._last[ordinal] >= 0 else None
+        first = self._requests[self._first[ordinal]] if last else None
+        uuid = line.uuid_of(sha)
+        error: ApiError | None = None
+        if uuid is not None:
+            here = last is not None and last.outcome == "accepted"
+            state = "accepted" if here else "already_accepted"
+            proof = (last.proof if here and last else None) or "accepted by an earlier request"
+        elif line.doubt or line.request is not None:
+            state = "unknown"
+            proof = (last.proof if last and last.proof else None) or "an earlier request of this event got no usable answer"
+        elif line.accepted:
+            state, proof = "changed", "its key was accepted with other content"
+        elif line.why == "refused" and last is not None:
+            error = self._refusals.get((last.request, int(self._position[ordinal])))
+            state, proof = "refused", last.proof or ""
+        elif line.why == "deferred":
+            state, proof = "deferred", (last.proof if last and last.proof else None) or "the contact's limit is reached"
+        else:
+            state, proof = "not_sent", (last.proof if last and last.proof else None) or self._stopped
+        return (
+            state,
+            proof,
+            uuid,
+            last.batch_uuid if last and state == "accepted" else None,
+            last.batch if last else None,
+            int(self._position[ordinal]) if last else None,
+            int(self._attempts[ordinal]),
+            first.marked_at if first else None,
+            last.answered_at if last else None,
+            last.http_status if last else None,
+            error.code if error else None,
+            error.path if error else None,
+            error.message if error else None,
+            line.not_before if state == "deferred" else None,
+            line.held if state == "unknown" else None,
+        )
+
+
+_EVENT_SCHEMA: Final = {
+    EVENT: pl.UInt32,
+    "event_key": pl.String,
+    "contact": pl.String,
+    "identifier": pl.String,
+    "payload_sha256": pl.String,
+    "source_timestamp": pl.Datetime("us", "UTC"),
+    "state": pl.String,
+    "proof": pl.String,
+    "event_uuid": pl.String,
+    "event_batch_uuid": pl.String,
+    "batch_number": pl.Int32,
+    "batch_index": pl.Int32,
+    "attempts": pl.Int32,
+    "first_sent_at": pl.Datetime("us", "UTC"),
+    "answered_at": pl.Datetime("us", "UTC"),
+    "http_status": pl.Int32,
+    "error_code": pl.String,
+    "error_column": pl.String,
+    "error_message": pl.String,
+    "not_before": pl.Datetime("us", "UTC"),
+    "resolved_as": pl.String,
+}
+_PROBLEM_SCHEMA: Final = {
+    ROW: pl.UInt32,
+    "p_state": pl.String,
+    "p_error_code": pl.String,
+    "p_error_column": pl.String,
+    "p_error_value": pl.String,
+    "p_error_message": pl.String,
+    "p_hint": pl.String,
+    "p_proof": pl.String,
+}
+
+
+def masked(field: str | None, value: str | None) -> str | None:
+    """Show enough of a wrong value to find it, and no person's data."""
+    if value is None:
+        return None
+    if field is not None and field in NAMES_OF_PEOPLE:
+        return re.sub(r"[^\W_]", "x", value[1:]).join((value[:1], ""))
+    return PERSONAL.sub("[…]", value)
+
+
+class _RejectedFiles:
+    """One file per input with all rows of every rejected event: their own bytes, plus reason columns."""
+
+    REASONS: Final = ("rejected_code", "rejected_column", "rejected_reason", "rejected_hint")
+
+    def __init__(self, folder: RunFolder, audit: Path) -> None:
+        self._exports = folder.facts["exports"]
+        self._base = audit.with_name(audit.name.removesuffix(".parquet").removesuffix(".audit"))
+        self._files: dict[int, tuple[Path, Any]] = {}
+
+    def add(self, table: pl.DataFrame, exports: pl.Series, records: pl.Series | None) -> None:
+        if records is None:
+            return
+        chosen = table.select("state", "error_code", "error_column", "error_message", "hint").with_columns(
+            exports.alias("export"), records.alias("record")
+        )
+        chosen = chosen.filter(pl.col("state").is_in(REJECTED))
+        for state, code, column, message, hint, export, record in chosen.iter_rows():
+            del state
+            self._write(export, record, (code, column, message, hint))
+
+    def close(self) -> tuple[Path, ...]:
+        for _, file in self._files.values():
+            file.close()
+        return tuple(path for path, _ in self._files.values())
+
+    def _write(self, export: int, record: bytes, reasons: tuple[str | None, ...]) -> None:
+        facts = self._exports[export]
+        if export not in self._files:
+            name = f"{self._base.name}.rejected.csv" if len(self._exports) == 1 else f"{self._base.name}.{export + 1}.rejected.csv"
+            path = self._base.with_name(name)
+            file = private_file(path)
+            file.write(bytes.fromhex(facts.get("bom") or ""))
+            self._files[export] = (path, file)
+            self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
+        encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
+        end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
+        ours = "".join(delimiter + '"' + " ".join((reason or "").split()).replace('"', '""') + '"' for reason in reasons)
+        line = record.rstrip(b"\r\n") + ours.encode(facts["record_encoding"], "replace") + end
+        if facts["record_encoding"] != encoding:
+            line = line.decode(facts["record_encoding"]).encode(encoding)
+        self._files[export][1].write(line)
+
+
+def default_audit_path(first_export: str, started: datetime) -> Path:
+    """Name the audit beside the first local input."""
+    source = Path(first_export)
+    parent = source.parent if source.exists() and source.is_file() else Path()
+    return parent / f"{source.stem}.{started:%Y%m%dT%H%M%SZ}.audit.parquet"

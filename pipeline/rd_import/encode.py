@@ -1,0 +1,101 @@
+"""Events -> the bytes that go over the wire, with the key that makes each of them unique. Pure."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Final
+
+import polars as pl
+from rdstation_events import api_facts
+from rdstation_events.event_type import EventType
+
+from rd_import.values import (
+    ENCODED_SCHEMA,
+    EVENT,
+    OCCURRENCE,
+    PROBLEM_SCHEMA,
+    ROW,
+    EncodedGroup,
+    EventGroup,
+    Sifted,
+)
+
+BRACKETS: Final = 2  # a body of one event is `[` + event + `]`
+
+
+def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str, max_body: int) -> Sifted[EncodedGroup]:
+    """Write each event as one JSON object and compute its key.
+
+    Args:
+        events: Payload columns; a null is a key that is left out. The first column is never null.
+        event_type: What the events are.
+        namespace: Keeps apart the keys of two shops whose ids could meet.
+        max_body: Largest request body in bytes; an event that does not fit alone is set aside.
+
+    Returns:
+        Encoded events, and all problems, those given included.
+    """
+    group = events.kept
+    bodies = group.payloads.select(_json(group.payloads.columns, event_type.name).alias("body"))["body"]
+    facts = group.facts
+    identity = facts.select(_identity(event_type, facts.columns).alias("identity"))["identity"]
+    prefix = f'["{event_type.name}",{json.dumps(namespace, ensure_ascii=False)},'
+    occurrence = facts[OCCURRENCE] if OCCURRENCE in facts.columns else pl.repeat(1, facts.height, eager=True)
+    keys = [
+        hashlib.sha256(f"{prefix}{one},{number}]".encode()).digest()
+        for one, number in zip(identity, occurrence, strict=True)
+    ]
+    binary = bodies.cast(pl.Binary)
+    table = pl.DataFrame(
+        {
+            EVENT: facts[EVENT],
+            ROW: facts[ROW],
+            "event_type": pl.repeat(event_type.name, facts.height, eager=True),
+            "event_key": pl.Series(keys, dtype=pl.Binary),
+            "email": group.payloads["email"].str.to_lowercase(),
+            "identifier": facts["identifier"] if "identifier" in facts.columns else None,
+            "source_timestamp": facts["event_timestamp"] if "event_timestamp" in facts.columns else None,
+            "payload_sha256": pl.Series([hashlib.sha256(b).digest() for b in binary], dtype=pl.Binary),
+            "body": binary,
+        },
+        schema=ENCODED_SCHEMA,
+    )
+    too_large = table["body"].bin.size() > max_body - BRACKETS
+    problems = table.filter(too_large).select(
+        pl.col(ROW),
+        pl.lit("EVENT_TOO_LARGE").alias("code"),
+        pl.lit(None, dtype=pl.String).alias("field"),
+        pl.col("body").bin.size().cast(pl.String).alias("value"),
+        pl.lit(str(max_body - BRACKETS)).alias("limit"),
+        pl.lit(value=True).alias("fatal"),
+    )
+    return Sifted(
+        EncodedGroup(table.filter(~too_large)), pl.concat([events.problems, problems.cast(dict(PROBLEM_SCHEMA))])
+    )
+
+
+def _json(columns: list[str], event_type: str) -> pl.Expr:
+    opening = f'{{"event_type":"{event_type}","event_family":"{api_facts.EVENT_FAMILY}","payload":'
+    payload = pl.struct(columns).struct.json_encode()
+    # A null may be cut out as text: inside a JSON string every quote is escaped, so `,"key":null` occurs only between
+    # members; and the first member of each object is never null, so the comma before is always there.
+    return pl.concat_str(pl.lit(opening), payload.str.replace_all(r',"[a-z0-9_]+":null', ""), pl.lit("}"))
+
+
+def _identity(event_type: EventType, known: Collection[str]) -> pl.Expr:
+    """Write the identity in canonical form: a JSON array, times in UTC, e-mails in lower case."""
+    parts = []
+    for name in event_type.identity:
+        spec = event_type.field(name)
+        if name not in known:
+            parts.append(pl.lit(None, dtype=pl.String).alias(name))
+            continue
+        column = pl.col(name)
+        if spec is not None and spec.kind == "timestamp":
+            column = column.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+        elif spec is not None and spec.format == "email":
+            column = column.str.to_lowercase()
+        parts.append(column.cast(pl.String).alias(name))
+    listed = pl.struct(pl.concat_list(parts).alias("v")).struct.json_encode()
+    return listed.str.slice(5).str.head(-1)
+

@@ -1,0 +1,132 @@
+"""What the user asks for, complete and valid once constructed."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from rdstation_events import api_facts
+
+from rd_import.errors import AccountError, JobError
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether an address stays on this machine."""
+    return urlsplit(url).hostname in LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where events go and with which right. The token never appears in a `repr`.
+
+    Raises:
+        JobError: Plain http to another machine: a token would travel readable.
+    """
+
+    token: str = field(default="", repr=False)
+    base_url: str = api_facts.BASE_URL
+    label: str = "default"
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise JobError("bad_base_url", url=self.base_url)
+        if parts.scheme == "http" and not is_loopback(self.base_url):
+            raise JobError("plain_http", url=self.base_url)
+
+    @classmethod
+    def from_env(cls, *, base_url: str | None = None, label: str | None = None) -> Self:
+        """Read `RD_IMPORT_TOKEN`, `RD_IMPORT_BASE_URL` and `RD_IMPORT_ACCOUNT`; arguments win.
+
+        Raises:
+            AccountError: No token is set.
+        """
+        token = os.environ.get("RD_IMPORT_TOKEN", "").strip()
+        if not token:
+            raise AccountError("no_credentials")
+        return cls(
+            token=token,
+            base_url=(base_url or os.environ.get("RD_IMPORT_BASE_URL") or api_facts.BASE_URL).rstrip("/"),
+            label=label or os.environ.get("RD_IMPORT_ACCOUNT") or "default",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A limit given as a share (`10%`) or a number of rows (`200`)."""
+
+    share: float | None = None
+    count: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `10%` or `200`.
+
+        Raises:
+            JobError: Neither form.
+        """
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+        if match is None:
+            raise JobError("bad_threshold", value=text)
+        if match[2]:
+            return cls(share=float(match[1]) / 100)
+        return cls(count=int(float(match[1])))
+
+    def exceeded(self, part: int, whole: int) -> bool:
+        """Tell whether `part` of `whole` is more than is allowed."""
+        if self.share is not None:
+            return whole > 0 and part > self.share * whole
+        return self.count is not None and part > self.count
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%}" if self.share is not None else str(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One import, as asked for.
+
+    Args:
+        exports: Files, folders or glob patterns, in the order in which their rows count.
+        event_type: One of `rdstation_events.CURRENT_TYPES`.
+        renames: Field of the event type → column of the file.
+        constants: Field of the event type → the value of every row.
+        encoding: Python codec of the CSV files, where it cannot be told from the file.
+        delimiter: One character between cells, where it cannot be told from the header.
+        decimal: Decimal mark of amounts, `.` or `,`; the other one may group thousands.
+        timezone: IANA zone of times that name none.
+        audit_path: Where the audit goes; None stands for `<stem>.<UTC start>.audit.parquet`.
+        ledger_path: The ledger's file; None stands for the one in the user's state folder.
+        run_dir: Where the run folder goes; None stands for the user's state folder.
+        max_body: Largest request body in bytes.
+        max_invalid: More invalid rows than this, and nothing is sent.
+        min_rows: Fewer rows than this, and nothing is sent.
+    """
+
+    exports: tuple[str, ...]
+    event_type: str
+    renames: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str = "."
+    timezone: str = "America/Sao_Paulo"
+    audit_path: Path | None = None
+    ledger_path: Path | None = None
+    run_dir: Path | None = None
+    max_body: int = api_facts.MAX_BODY_BYTES
+    max_invalid: Threshold = Threshold(share=0.5)
+    min_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.exports:
+            raise JobError("no_exports")
+        if self.max_body > api_facts.MAX_BODY_BYTES or self.max_body < 1000:  # noqa: PLR2004
+            raise JobError("bad_max_body", value=self.max_body, limit=api_facts.MAX_BODY_BYTES)
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise JobError("bad_delimiter", value=self.delimiter)

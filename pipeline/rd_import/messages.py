@@ -1,0 +1,186 @@
+"""Every text that a person reads, keyed. Facts go in by name; values are cut and shown in quotes or backticks."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+SHOWN: Final = 80
+
+ERRORS: Final[Mapping[str, tuple[str, str]]] = {
+    "no_exports": ("no file was named.", "name one: rd-import orders.csv --type ECOMMERCE_ORDER_PLACED"),
+    "no_such_file": ("there is no file `{path}`.", "check the name; rd-import reads CSV and Parquet files"),
+    "empty_folder": ("the folder `{path}` holds no file to import ({suffixes}).", "name the file itself"),
+    "file_of_zero_bytes": (
+        "`{path}` is empty (0 bytes): the export did not finish or was cut off.",
+        "export it again",
+    ),
+    "cannot_open": ("`{path}` cannot be read: {reason}.", "check the file's permissions and that the disk is there"),
+    "not_csv_or_parquet": (
+        "`{path}` is {kind}, not CSV or Parquet.",
+        "save or unpack it as CSV first",
+    ),
+    "binary_file": (
+        "`{path}` is no text: it holds NUL bytes.",
+        "export it as CSV or Parquet; if it is text, name its encoding: --encoding utf-16-le",
+    ),
+    "not_this_encoding": (
+        "`{path}`, line {line}: byte {byte} is not {encoding} text.",
+        "name the encoding; Brazilian and Spanish exports are often --encoding cp1252",
+    ),
+    "unclear_delimiter": (
+        "`{path}`: the header can be cut by {candidates} alike.",
+        "say which: --delimiter ';'",
+    ),
+    "no_header": ("`{path}` has no header: its first line names no column.", "add a line with the columns' names"),
+    "broken_parquet": ("`{path}` is no whole Parquet file: {reason}", "export it again; the file was cut off or damaged"),
+    "unknown_encoding": ("there is no encoding `{value}`.", "try utf-8, cp1252, latin-1 or utf-16"),
+    "bad_delimiter": ("a delimiter is one character, not `{value}`.", "--delimiter ';'"),
+    "bad_pair": ("`{option} {value}` is not of the form {form}.", "{example}"),
+    "bad_threshold": ("`{value}` is neither a share (`10%`) nor a number of rows (`200`).", "--max-invalid 10%"),
+    "bad_max_body": ("a body of {value} bytes is not possible.", "--max-body takes 1000 to {limit}"),
+    "bad_timezone": ("there is no time zone `{value}`.", "use a name such as America/Sao_Paulo"),
+    "no_type": (
+        "no event type was named.",
+        "add --type with one of: {types}",
+    ),
+    "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
+    "removed_type": (
+        "RD Station stopped taking {name} on {until}; its successor is {successor} ({how}).",
+        "{command}",
+    ),
+    "no_such_column": (
+        "{path} has no column `{column}`, which --rename gives to `{field}`; it has {columns}.",
+        "use the column's name as it stands in the header",
+    ),
+    "no_such_field": ("{event_type} has no field `{field}`.", "{fields_hint}"),
+    "legal_base_not_taken": (
+        "{event_type} does not take `{field}`: RD Station accepts only the legal basis `communications` on it.",
+        "take the column out of the file; a consent that cannot be sent is not left out in silence",
+    ),
+    "missing_columns": ("{path} has no column for {missing_listed}, which {event_type} requires; it has {columns_listed}.", "{fixes}"),
+    "several_lists": ("items can come from one nested column, not from {columns}.", "rename the parts of one only"),
+    "bad_base_url": ("`{url}` is no web address.", "--base-url https://api.rd.services"),
+    "plain_http": (
+        "`{url}` is plain http: the token would travel readable.",
+        "use https; plain http is for this machine only (127.0.0.1)",
+    ),
+    "no_credentials": (
+        "no RD Station credentials: `RD_IMPORT_TOKEN` is not set.",
+        "set it to the account's access token, or practise without an account: add --sandbox",
+    ),
+    "account_refused": (
+        "RD Station refused the account: {proof}. {message}",
+        "check that the token is valid and that the plan and product include this event; what was accepted is recorded",
+    ),
+    "needs_yes": (
+        "there is no terminal to ask on before sending.",
+        "look at `rd-import check` first, then add --yes",
+    ),
+    "too_few_rows": ("{rows} rows were read, fewer than the {least} that --min-rows asks for; nothing was sent.", "check the export"),
+    "too_many_invalid": (
+        "{invalid} of {rows} rows are invalid, more than {limit}; nothing was sent.",
+        "mend the causes above, or allow it: --max-invalid 100%",
+    ),
+    "audit_exists": ("`{path}` exists already.", "another run's audit is never replaced: name another --audit"),
+    "cannot_write_audit": ("the audit `{path}` cannot be written: {reason}.", "name another place: --audit PATH"),
+    "cannot_write_folder": ("`{path}` cannot be written: {reason}.", "free space, change its permissions, or name another place: --run-dir DIR"),
+    "ledger_locked": (
+        "the ledger `{path}` is locked by another program.",
+        "wait for it to end and run the same command again; nothing was lost",
+    ),
+    "ledger_unusable": (
+        "the ledger `{path}` cannot be used: {reason}.",
+        "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
+    ),
+    "ledger_of_other_version": (
+        "the ledger `{path}` is of schema version {version}, which this version does not read.",
+        "install the version that wrote it, or a newer one",
+    ),
+    "port_taken": ("the sandbox cannot listen on port {port}: {reason}.", "choose another: --port 0 takes any free one"),
+}
+"""Key → sentence and hint of each exception."""
+
+PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
+    "REQUIRED": ("`{field}` is empty; every {event_type} needs one", "fill it in"),
+    "REQUIRED_WITH": ("`{field}` is empty, but the row has other cells of `{limit}`", "fill it in, or empty them all"),
+    "INVALID_EMAIL": ("`{field}` is no e-mail address", "correct it"),
+    "INVALID_URL": ("`{field}` is no web address beginning with http:// or https://", "correct it"),
+    "BELOW_MINIMUM": ("`{field}` is below {limit}", "correct it"),
+    "ABOVE_MAXIMUM": ("`{field}` is above {limit}", "correct it"),
+    "NOT_AN_OPTION": ("`{field}` is not one of: {limit}", "use one of these"),
+    "TOO_LONG": ("`{field}` has more than {limit} characters", "shorten it"),
+    "TOO_MANY_VALUES": ("`{field}` has more than {limit} values", "leave some out"),
+    "NOT_A_NUMBER": ("`{field}` is no number", "write 1234.56, or say --decimal , for 1.234,56"),
+    "NOT_AN_INTEGER": ("`{field}` is no whole number", "write it in digits"),
+    "NOT_A_BOOLEAN": ("`{field}` is neither yes nor no", "write true or false"),
+    "NOT_A_TIMESTAMP": ("`{field}` is no date and time", "write 2026-03-15T14:53:42-03:00 or 2026-03-15 14:53:42"),
+    "NOT_LEGAL_BASES": ("`{field}` is no JSON list of legal bases, one per category", "use the columns legal_bases.communications.type and .status"),
+    "LEGAL_BASE_NOT_TAKEN": ("{event_type} does not take `{field}`", "empty it: only `communications` can be sent here"),
+    "CONFLICTING_ROWS": ("`{field}` says something else than the order's first row ({place})", "make the rows of one order agree"),
+    "TOO_MANY_ITEMS": ("the order has {value} items; RD Station takes {limit}", "leave some out"),
+    "EVENT_TOO_LARGE": ("the event alone has {value} bytes; a request holds {limit}", "shorten its texts or leave items out"),
+    "WRONG_NUMBER_OF_CELLS": ("the row has {value} cells; the header has {limit}", "put cells that hold the delimiter in quotes"),
+    "BROKEN_QUOTES": ("the row's quotes do not pair up", 'double each quote inside a cell: "5"" TV"'),
+    "SIBLING_INVALID": ("another row of the same event is invalid ({place}); an event goes whole or not at all", "mend that row"),
+}
+"""Code of a flaw → sentence and hint."""
+
+STATES: Final[Mapping[str, str]] = {
+    "accepted": "received by RD Station",
+    "already_accepted": "sent earlier, not sent again",
+    "changed": "sent earlier with other content, not sent",
+    "filtered": "left out by a rule",
+    "invalid": "invalid, not sent",
+    "refused": "refused by RD Station",
+    "unknown": "sent, but no usable answer came",
+    "deferred": "held back by the contact's limit",
+    "not_sent": "not sent",
+}
+
+
+def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
+    """Give an exception's sentence and hint."""
+    what, hint = ERRORS[key]
+    shown = {name: _shown(value) for name, value in facts.items()}
+    shown |= _listings(facts)
+    return what.format_map(shown), hint.format_map(shown)
+
+
+def problem(code: str, *, field: str | None, value: str | None, limit: str | None, event_type: str, place: str = "") -> tuple[str, str]:
+    """Give the sentence and hint of a row's flaw."""
+    what, hint = PROBLEMS[code]
+    facts = {"field": field or "", "value": value or "", "limit": limit or "", "event_type": event_type, "place": place}
+    return what.format_map(facts), hint.format_map(facts)
+
+
+def listed(names: Iterable[object], most: int = 40) -> str:
+    """Write names in backticks, cut after `most`."""
+    shown = [f"`{name}`" for name in names]
+    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + rest
+
+
+def _shown(value: object) -> str:
+    text = " ".join(str(value).split()) if not isinstance(value, str) or "\n" in value else value
+    return text if len(text) <= 2000 else text[:2000] + "…"  # noqa: PLR2004 -- a screen's worth
+
+
+def _listings(facts: Mapping[str, object]) -> dict[str, str]:
+    """Build the parts of sentences that list things."""
+    made = {}
+    missing, columns = facts.get("missing"), facts.get("columns")
+    close = facts.get("close")
+    if isinstance(missing, list) and isinstance(close, dict) and isinstance(columns, tuple):
+        made["missing_listed"] = listed(missing)
+        made["columns_listed"] = listed(columns)
+        made["fixes"] = " ".join(
+            f"--rename {name}={_shell(close[name])}" if close.get(name) else f"--rename {name}=COLUMN (or --set {name}=VALUE)"
+            for name in missing
+        )
+    fields = facts.get("fields")
+    if isinstance(fields, list):
+        made["fields_hint"] = f"did you mean `{close}`?" if isinstance(close, str) else f"its fields are {listed(fields)}"
+    return made
+
+
+def _shell(name: str) -> str:
+    return f"'{name}'" if any(c in name for c in " ;&|()$\"'*?<>") else name

@@ -1,0 +1,175 @@
+"""Run folder -> what a person should know before anything is sent."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from rd_import import messages
+from rd_import.ledger import Ledger
+from rd_import.run_folder import RunFolder
+from rd_import.values import ROW
+
+EXAMPLES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Rows with one flaw in one column. `places` names up to three of them; `fatal` rows do not go."""
+
+    code: str
+    column: str | None
+    rows: int
+    fatal: bool
+    message: str
+    hint: str
+    places: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would send, computed from its folder; sending reads the same folder."""
+
+    rows: int
+    events: int
+    event_type: str
+    invalid_rows: int
+    already_accepted: int | None  # None: there is no ledger to look in
+    requests: int
+    bytes: int
+    minutes: float
+    exports: tuple[Mapping[str, Any], ...]
+    fields: Mapping[str, str]
+    constants: Mapping[str, str]
+    derived: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    contacts: int
+    legal_bases: Mapping[str, int]
+    problems: tuple[Cause, ...]
+    payloads: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values for `--json`; payloads stay out, they are people's data."""
+        plain = asdict(self)
+        plain.pop("payloads")
+        for problem in plain["problems"]:
+            problem.pop("values")
+        return plain
+
+
+def preview(
+    folder: RunFolder, ledger: Ledger | None, account: int | None, *, max_body: int, per_minute: float
+) -> Preview:
+    """Sum a run up.
+
+    Args:
+        folder: What the first half wrote.
+        ledger: Where earlier runs are recorded, if there is a ledger yet.
+        account: Whose record counts.
+        max_body: Largest request body in bytes.
+        per_minute: Requests that the account may make a minute.
+    """
+    facts = folder.facts
+    known, requests, size, total, emails = 0, 0, 0, 0, []
+    for events in folder.bodies():
+        lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
+        emails.append(events["email"].hash())
+        for key, sha, length in zip(
+            events["event_key"], events["payload_sha256"], events["body"].bin.size(), strict=True
+        ):
+            if key in lines and lines[key].uuid_of(sha):
+                known += 1
+                continue
+            if size == 0 or size + length + 1 > max_body:
+                requests, total, size = requests + 1, total + 1, 1
+            size += length + 1
+            total += length + 1
+    return Preview(
+        rows=folder.rows,
+        events=folder.events,
+        event_type=facts["event_type"],
+        invalid_rows=facts["invalid_rows"],
+        already_accepted=known if ledger else None,
+        requests=requests,
+        bytes=total,
+        minutes=round(requests / per_minute, 1),
+        exports=tuple(facts["exports"]),
+        fields=facts["fields"],
+        constants=facts["constants"],
+        derived=tuple(facts["derived"]),
+        unmatched=tuple(facts["unmatched"]),
+        contacts=pl.concat(emails).n_unique() if emails else 0,
+        legal_bases=facts["legal_bases"],
+        problems=tuple(_causes(folder)),
+        payloads=tuple(facts["first_payloads"]),
+    )
+
+
+def _causes(folder: RunFolder) -> list[Cause]:
+    problems = folder.problems()
+    if problems.is_empty():
+        return []
+    causes = (
+        problems.group_by("code", "field", "limit_shown", "fatal", maintain_order=True)
+        if "limit_shown" in problems.columns
+        else problems.with_columns(
+            pl.when(pl.col("code").is_in(["CONFLICTING_ROWS", "TOO_MANY_ITEMS", "EVENT_TOO_LARGE"]))
+            .then(None)
+            .otherwise(pl.col("limit"))
+            .alias("limit_shown")
+        ).group_by("code", "field", "limit_shown", "fatal", maintain_order=True)
+    ).agg(
+        pl.col(ROW).n_unique().alias("rows"),
+        pl.col(ROW).unique(maintain_order=True).head(EXAMPLES).alias("first"),
+        pl.col("value").drop_nulls().unique(maintain_order=True).head(EXAMPLES).alias("values"),
+        pl.col("value").first().alias("value"),
+        pl.col("limit").first().alias("limit"),
+    )
+    wanted = {row for rows in causes["first"] for row in rows}
+    places = _places(folder, wanted)
+    found = []
+    for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(named=True):
+        place = places.get(int(line["limit"]), "") if line["code"] == "CONFLICTING_ROWS" else ""
+        what, hint = messages.problem(
+            line["code"],
+            field=line["field"],
+            value=line["value"],
+            limit=line["limit"],
+            event_type=folder.facts["event_type"],
+            place=place or "an earlier line",
+        )
+        found.append(
+            Cause(
+                line["code"],
+                folder.facts["fields"].get(line["field"], line["field"]),
+                line["rows"],
+                line["fatal"],
+                what,
+                hint,
+                tuple(places[row] for row in line["first"]),
+                tuple(line["values"]),
+            )
+        )
+    return found
+
+
+def _places(folder: RunFolder, wanted: set[int]) -> dict[int, str]:
+    """Name rows by file and physical line, or by row where a file has no lines."""
+    names = [export["path"].replace("\\", "/").rpartition("/")[2] for export in folder.facts["exports"]]
+    found: dict[int, str] = {}
+    rows = pl.Series(sorted(wanted), dtype=pl.UInt32)
+    for placed in folder.placed_rows():
+        hits = placed.filter(pl.col(ROW).is_in(rows.implode()))
+        for row, export, number, line in hits.select(ROW, "export", "row_number", "line_number").iter_rows():
+            found[row] = f"{names[export]}:{line}" if line is not None else f"{names[export]}, row {number}"
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def payload_lines(bodies: list[bytes]) -> list[str]:
+    """Pretty-print the first payloads."""
+    return [json.dumps(json.loads(body), ensure_ascii=False, indent=2) for body in bodies]

@@ -1,0 +1,316 @@
+"""The run on disk: what was read, what would be sent, and everything that the audit needs later.
+
+| file | one line per | holds |
+|---|---|---|
+| `source.arrow` | input row | the record's own bytes |
+| `rows.arrow` | input row | export, row and line number, and the event that it belongs to; same batches as `source.arrow` |
+| `problems.arrow` | flaw | `values.PROBLEM_SCHEMA`, sorted by row |
+| `events.arrow` | event | key, payload checksum, identifier, the source's own time |
+| `bodies.arrow` | event | the JSON object and the e-mail; same batches as `events.arrow` |
+| `contacts.arrow` | event | the contact as a keyed hash; same batches as `events.arrow` |
+| `run.json` | – | input checksums, mapping, counts |
+
+The folder is private (0700, files 0600). `forget_contents` removes records and bodies once nothing waits to be sent.
+"""
+
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import platformdirs
+import polars as pl
+import pyarrow as pa
+
+from rd_import.errors import LedgerError
+from rd_import.values import (
+    EVENT,
+    OCCURRENCE,
+    PROBLEM_SCHEMA,
+    ROW,
+    EncodedGroup,
+    RowGroup,
+    SourceGroup,
+)
+
+PLACES_SCHEMA: Final = pa.schema(
+    [("export", pa.uint16()), ("row_number", pa.int64()), ("line_number", pa.int64())]
+)
+BODY_COLUMNS: Final = ("body", "email")
+COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
+ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that are mistaken for digits
+
+
+def new_run_id(now: datetime) -> str:
+    """Name a run: its day and six random characters."""
+    return f"{now:%Y-%m-%d}-{''.join(secrets.choice(ALPHABET) for _ in range(6))}"
+
+
+def state_folder() -> Path:
+    """Give the folder where this person's runs and ledger live."""
+    return platformdirs.user_state_path("rd-import")
+
+
+def private_folder(path: Path) -> Path:
+    """Create a folder that only its owner can read.
+
+    Raises:
+        LedgerError: It cannot be created or written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch(mode=0o600)
+        probe.unlink()
+    except OSError as error:
+        raise LedgerError("cannot_write_folder", path=path, reason=error.strerror or str(error)) from error
+    return path
+
+
+class RunFolder:
+    """One run's folder, written once by the first half and read by the second.
+
+    Args:
+        path: The folder.
+        run_id: Its name in ledger and audit.
+    """
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self.path = path
+        self.run_id = run_id
+        self.facts: dict[str, Any] = {}
+
+    @classmethod
+    def create(cls, parent: Path | None, now: datetime) -> Self:
+        """Make a new, empty folder.
+
+        Raises:
+            LedgerError: The place cannot be written.
+        """
+        run_id = new_run_id(now)
+        base = parent if parent is not None else state_folder() / "runs"
+        return cls(private_folder(private_folder(base) / run_id), run_id)
+
+    @property
+    def rows(self) -> int:
+        return int(self.facts["rows"])
+
+    @property
+    def events(self) -> int:
+        """How many events would be sent."""
+        return int(self.facts["events"])
+
+    def writer(self) -> "FolderWriter":
+        """Start the first half."""
+        return FolderWriter(self)
+
+    def save_facts(self, facts: dict[str, Any]) -> None:
+        """Write `run.json`, the last thing that the first half does."""
+        self.facts = facts
+        target = self.path / "run.json"
+        temporary = target.with_suffix(".tmp")
+        with private_file(temporary) as file:
+            file.write(json.dumps(facts, indent=1, ensure_ascii=False, default=str).encode())
+        temporary.replace(target)
+
+    def records(self) -> Iterator[pl.Series]:
+        """Give each row's own bytes, in input order and the batches of `placed_rows`."""
+        return (batch["record"] for batch in self._batches("source"))
+
+    def placed_rows(self) -> Iterator[pl.DataFrame]:
+        """Give `#row`, `#event` (null where the row could not be read), export, row and line number."""
+        return self._batches("rows")
+
+    def places(self) -> Iterator[pl.DataFrame]:
+        """Give export, row and line number while the first half runs; `placed_rows` takes their place."""
+        return self._batches("places")
+
+    def problems(self) -> pl.DataFrame:
+        """Give every flaw, sorted by row."""
+        return pl.concat([pl.DataFrame(schema=PROBLEM_SCHEMA), *self._batches("problems")])
+
+    def planned(self) -> Iterator[pl.DataFrame]:
+        """Give events without their bodies, in order of first occurrence."""
+        return self._batches("events")
+
+    def bodies(self) -> Iterator[pl.DataFrame]:
+        """Give events with their bodies and e-mails, in order of first occurrence."""
+        for event, body in zip(self._batches("events"), self._batches("bodies"), strict=True):
+            yield event.hstack(body)
+
+    def planned_with_contacts(self) -> Iterator[pl.DataFrame]:
+        """Give events with their contacts' keyed hashes (null before `keep_contacts`)."""
+        if not (self.path / "contacts.arrow").exists():
+            yield from (events.with_columns(pl.lit(None, dtype=pl.Binary).alias("contact")) for events in self.planned())
+            return
+        for event, contact in zip(self._batches("events"), self._batches("contacts"), strict=True):
+            yield event.hstack(contact)
+
+    def keep_contacts(self, secret: bytes) -> None:
+        """Write each event's contact as a hash keyed with the ledger's secret: the same person, not their address."""
+        if (self.path / "contacts.arrow").exists():
+            return
+        with FolderWriter(self) as writer:
+            for bodies in self._batches("bodies"):
+                known = {mail: hmac.digest(secret, mail.encode(), "sha256") for mail in bodies["email"].unique()}
+                hashes = pl.Series("contact", [known[mail] for mail in bodies["email"]], dtype=pl.Binary)
+                writer.write("contacts", hashes.to_frame().to_arrow())
+
+    def forget_contents(self) -> None:
+        """Remove records and bodies, which are people's data, once nothing waits to be sent."""
+        for name in ("source", "bodies"):
+            (self.path / f"{name}.arrow").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the whole folder."""
+        for file in self.path.iterdir():
+            file.unlink()
+        self.path.rmdir()
+
+    def _batches(self, name: str) -> Iterator[pl.DataFrame]:
+        path = self.path / f"{name}.arrow"
+        if not path.exists():
+            return
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            for number in range(reader.num_record_batches):
+                yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
+
+
+def private_file(path: Path) -> Any:  # noqa: ANN401 -- a binary file object
+    """Open a new file that only its owner can read, not through a symbolic link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
+
+
+@dataclass
+class FolderWriter:
+    """Writes a run folder group by group; nothing is readable before `close`."""
+
+    folder: RunFolder
+    rows: int = 0
+    events: int = 0
+    _files: dict[str, tuple[Any, pa.ipc.RecordBatchFileWriter]] = field(default_factory=dict)
+    _numbered: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    _problems: list[pl.DataFrame] = field(default_factory=list)
+    _seen: "_Occurrences" = field(default_factory=lambda: _Occurrences())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name in list(self._files):
+            self._close(name)
+
+    def keep_source(self, group: SourceGroup) -> RowGroup:
+        """Write down rows as they were read; give on those that could be read."""
+        table = group.rows.table
+        export = pa.array(np.full(table.height, group.export, np.uint16))
+        self.write("places", pa.table([export, group.row_numbers, group.line_numbers], schema=PLACES_SCHEMA))
+        self.write("source", pa.table({"record": group.records}))
+        self.rows += table.height
+        if group.problems.is_empty():
+            return group.rows
+        self.keep_problems(group.problems)
+        return RowGroup(table.filter(~pl.col(ROW).is_in(group.problems[ROW].implode())))
+
+    def number(self, group: RowGroup, identity: tuple[str, ...]) -> RowGroup:
+        """Remember which row belongs to which event, and count events of equal identity, invalid ones included.
+
+        Args:
+            group: Typed rows of whole events.
+            identity: Columns to count by; none where equal identities already are one event.
+        """
+        table = group.table
+        self._numbered.append((table[ROW].to_numpy(), table[EVENT].to_numpy()))
+        columns = [name for name in identity if name in table.columns]
+        if not columns:
+            return group
+        hashes = table.select(pl.struct(columns).hash(seed=3).alias("hash"))["hash"].to_numpy()
+        return RowGroup(table.with_columns(pl.Series(OCCURRENCE, self._seen.number(hashes))))
+
+    def keep_problems(self, problems: pl.DataFrame) -> None:
+        """Write down flaws."""
+        if problems.height:
+            self._problems.append(problems)
+
+    def keep_events(self, group: EncodedGroup) -> None:
+        """Write down what would be sent."""
+        if group.table.is_empty():
+            return
+        self.write("events", group.table.drop(BODY_COLUMNS).to_arrow())
+        self.write("bodies", group.table.select(BODY_COLUMNS).to_arrow())
+        self.events += group.table.height
+
+    def finish(self) -> None:
+        """Write the row-to-event table and the problems in input order."""
+        event_of = np.full(self.rows, -1, dtype=np.int64)
+        for rows, events in self._numbered:
+            event_of[rows] = events
+        self._close("places")
+        first = 0
+        for places in self.folder.places():
+            events = pl.Series(EVENT, event_of[first : first + places.height])
+            rows = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
+            placed = places.with_columns(
+                rows, pl.when(events >= 0).then(events).cast(pl.UInt32).alias(EVENT)
+            )
+            self.write("rows", placed.to_arrow())
+            first += places.height
+        (self.folder.path / "places.arrow").unlink(missing_ok=True)
+        if self._problems:
+            problems = pl.concat(self._problems).sort(ROW, maintain_order=True)
+            self.write("problems", problems.to_arrow())
+
+    def _close(self, name: str) -> None:
+        if name in self._files:
+            file, writer = self._files.pop(name)
+            writer.close()
+            file.close()
+
+    def write(self, name: str, data: pa.Table) -> None:
+        """Append one batch to a file of the folder."""
+        if name not in self._files:
+            file = private_file(self.folder.path / f"{name}.arrow")
+            options = pa.ipc.IpcWriteOptions(compression=COMPRESSION.get(name))
+            self._files[name] = (file, pa.ipc.new_file(file, data.schema, options=options))
+        for batch in data.combine_chunks().to_batches():
+            self._files[name][1].write_batch(batch)
+
+
+class _Occurrences:
+    """Counts equal identities over the whole input: sorted 64-bit hashes with their counts, 12 bytes an event."""
+
+    def __init__(self) -> None:
+        self._hashes = np.zeros(0, dtype=np.uint64)
+        self._counts = np.zeros(0, dtype=np.uint32)
+
+    def number(self, hashes: np.ndarray) -> np.ndarray:
+        """Give each event its number among equals so far, from 1."""
+        unique, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        order = np.argsort(inverse, kind="stable")
+        starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        within = np.empty(len(hashes), dtype=np.uint32)
+        within[order] = np.arange(len(hashes)) - starts[inverse[order]]
+        place = np.searchsorted(self._hashes, unique)
+        known = place < len(self._hashes)
+        known[known] = self._hashes[place[known]] == unique[known]
+        before = np.zeros(len(unique), dtype=np.uint32)
+        before[known] = self._counts[place[known]]
+        self._counts[place[known]] += counts[known].astype(np.uint32)
+        new = ~known
+        self._hashes = np.insert(self._hashes, place[new], unique[new])
+        self._counts = np.insert(self._counts, place[new], counts[new].astype(np.uint32))
+        return (within + before[inverse] + 1).astype(np.uint32)
+
+
+def utc_now() -> datetime:
+    """Give the time now, aware and in UTC."""
+    return datetime.now(UTC)
+
+

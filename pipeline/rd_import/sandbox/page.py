@@ -1,0 +1,225 @@
+"""What a person, or a test, may look at: the page and its JSON counterparts.
+
+Looking needs no token, so a page on the web must not be able to look: a request that was not
+addressed to this machine by name is refused, which is what stops DNS rebinding.
+"""
+
+import functools
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from html import escape
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from string import Template
+from typing import Final
+from urllib.parse import urlencode
+
+from rd_import.sandbox.behaviour import (
+    Request,
+    Response,
+    State,
+    error_response,
+    has_token,
+    json_response,
+)
+from rd_import.sandbox.store import Stats, StoredEvent, StoredRequest, contact_of
+
+
+def look(request: Request, state: State) -> Response:
+    """Answer a GET or a DELETE."""
+    if not _OWN_NAME.fullmatch(request.headers.get("host", "")):
+        message = "Only requests addressed to this machine are answered here."
+        return error_response(HTTPStatus.FORBIDDEN, "FORBIDDEN", message)
+    view = _VIEWS.get((request.method, request.path))
+    if view is None:
+        return error_response(HTTPStatus.NOT_FOUND, "RESOURCE_NOT_FOUND", "No such page.")
+    return view(request, state)
+
+
+_OWN_NAME: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
+
+
+# JSON
+
+
+def _events(request: Request, state: State) -> Response:
+    offset, limit = request.query.get("offset", "0"), request.query.get("limit", "1000")
+    if not (_COUNT.fullmatch(offset) and _COUNT.fullmatch(limit)):
+        message = "offset and limit are whole numbers from 0."
+        return error_response(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", message)
+    events = [
+        {
+            "event_uuid": stored.event_uuid,
+            "event_batch_uuid": stored.event_batch_uuid,
+            "event_batch_index": stored.event_batch_index,
+            "received_at": stored.received_at.isoformat(),
+            "event": stored.event,
+        }
+        for stored in state.store.events(int(offset), int(limit))
+    ]
+    count = state.store.stats().accepted_events
+    return _private({"instance": state.instance, "count": count, "events": events})
+
+
+_COUNT: Final = re.compile("[0-9]{1,15}")
+
+
+def _requests(_: Request, state: State) -> Response:
+    return _private(
+        [
+            {
+                "path": stored.path,
+                "status": stored.status,
+                "body_bytes": stored.body_bytes,
+                "events": stored.events,
+                "received_at": stored.received_at.isoformat(),
+                "event_batch_uuid": stored.event_batch_uuid,
+                "event_uuids": stored.event_uuids,
+                "errors": stored.errors,
+            }
+            for stored in state.store.requests()
+        ]
+    )
+
+
+def _stats(_: Request, state: State) -> Response:
+    stats = state.store.stats()
+    return _private(
+        {
+            "instance": state.instance,
+            "requests": stats.requests,
+            "accepted_events": stats.accepted_events,
+            "refused_requests": stats.refused_requests,
+            "by_type": stats.by_type,
+        }
+    )
+
+
+def _clear(request: Request, state: State) -> Response:
+    if not has_token(request, state):
+        return error_response(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", "Invalid token.")
+    return _private({"instance": state.instance, "cleared": state.store.clear()})
+
+
+def _private(value: object) -> Response:
+    return json_response(HTTPStatus.OK, value, _PRIVATE)
+
+
+_PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+# The page
+
+_EVENTS_SHOWN: Final = 200
+_REFUSALS_SHOWN: Final = 50
+
+
+def _page(request: Request, state: State) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    )
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "no-referrer",
+        **_PRIVATE,
+    }
+    html = _render(request.query, state, nonce)
+    return Response(HTTPStatus.OK, html.encode(), headers)
+
+
+def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
+    event_type, contact = query.get("type", "").strip(), query.get("contact", "").strip()
+    newest = state.store.newest(event_type=event_type, contact=contact)
+    shown = list(islice(newest, _EVENTS_SHOWN))
+    refused = [kept for kept in state.store.requests() if kept.status != HTTPStatus.OK]
+    stats = state.store.stats()
+    return _template().substitute(
+        nonce=nonce,
+        instance=escape(state.instance),
+        accepted=f"{stats.accepted_events:,}",
+        requests=f"{stats.requests:,}",
+        refused=f"{stats.refused_requests:,}",
+        types=_type_rows(stats),
+        options=_type_options(stats, event_type),
+        contact=escape(contact),
+        shown=_shown(len(shown), is_filtered=bool(event_type or contact)),
+        events="".join(map(_event_row, shown)) or _empty_row(4, "No events."),
+        refusals="".join(map(_refusal_row, refused[: -_REFUSALS_SHOWN - 1 : -1]))
+        or _empty_row(4, "Nothing was refused."),
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+
+
+def _shown(count: int, *, is_filtered: bool) -> str:
+    if count == _EVENTS_SHOWN:
+        return f"the newest {count}"
+    return f"{count} found" if is_filtered else f"all {count}"
+
+
+def _type_rows(stats: Stats) -> str:
+    rows = (
+        f'<tr><td><a href="?{escape(urlencode({"type": name}))}">{escape(name)}</a></td>'
+        f'<td class="number">{count:,}</td></tr>'
+        for name, count in sorted(stats.by_type.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return "".join(rows) or _empty_row(2, "Nothing arrived yet.")
+
+
+def _type_options(stats: Stats, chosen: str) -> str:
+    names = sorted({*stats.by_type, chosen} - {""})
+    return "".join(
+        f"<option{' selected' if name == chosen else ''}>{escape(name)}</option>" for name in names
+    )
+
+
+def _event_row(stored: StoredEvent) -> str:
+    event = escape(json.dumps(stored.event, ensure_ascii=False, indent=2))
+    return (
+        f"<tr><td>{stored.received_at:%H:%M:%S}</td>"
+        f"<td>{escape(str(stored.event['event_type']))}</td>"
+        f"<td>{escape(contact_of(stored.event))}</td>"
+        f"<td><details><summary><code>{stored.event_uuid}</code></summary>"
+        f"<p>number {stored.event_batch_index} of batch "
+        f"<code>{stored.event_batch_uuid}</code></p><pre>{event}</pre></details></td></tr>"
+    )
+
+
+def _refusal_row(stored: StoredRequest) -> str:
+    reasons = "".join(f"<li>{_reason(error)}</li>" for error in stored.errors)
+    return (
+        f"<tr><td>{stored.received_at:%H:%M:%S}</td>"
+        f"<td><strong>{stored.status}</strong> <code>{escape(stored.path)}</code></td>"
+        f'<td class="number">{stored.events:,}</td>'
+        f"<td><ul>{reasons}</ul></td></tr>"
+    )
+
+
+def _reason(error: Mapping[str, object]) -> str:
+    path = f"<code>{escape(str(error['path']))}</code> " if "path" in error else ""
+    kind, message = escape(str(error["error_type"])), escape(str(error["error_message"]))
+    return f"{path}<strong>{kind}</strong> {message}"
+
+
+def _empty_row(columns: int, text: str) -> str:
+    return f'<tr><td class="empty" colspan="{columns}">{text}</td></tr>'
+
+
+_View = Callable[[Request, State], Response]
+
+_VIEWS: Final[Mapping[tuple[str, str], _View]] = {
+    ("GET", "/"): _page,
+    ("GET", "/events"): _events,
+    ("GET", "/requests"): _requests,
+    ("GET", "/stats"): _stats,
+    ("DELETE", "/events"): _clear,
+}

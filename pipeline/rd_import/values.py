@@ -1,0 +1,159 @@
+"""What flows between the stages: groups of rows and events, never an object per row.
+
+Frames are polars frames (Arrow columns). Columns whose name begins with `#` are ours and travel with the rows:
+
+| column | type | what |
+|---|---|---|
+| `#row` | UInt32 | ordinal of the input row over all exports, from 0 |
+| `#event` | UInt32 | ordinal of the event that the row belongs to, in order of first occurrence |
+| `#occurrence` | UInt32 | how many earlier events of this input have the same identity, plus 1 |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import polars as pl
+import pyarrow as pa
+
+ROW = "#row"
+EVENT = "#event"
+OCCURRENCE = "#occurrence"
+
+T_co = TypeVar("T_co", covariant=True)
+
+PROBLEM_SCHEMA = pl.Schema(
+    {
+        ROW: pl.UInt32,  # the row that is wrong
+        "code": pl.String,  # stable word, a key of messages.PROBLEMS
+        "field": pl.String,  # field of the event type, or null where the whole row is meant
+        "value": pl.String,  # what stood in the cell, cut at 80 characters
+        "limit": pl.String,  # the rule's own figure: a minimum, a list of options, another row
+        "fatal": pl.Boolean,  # False: the field is left out and the row still goes
+    }
+)
+"""One line per flaw of a row. `Sifted.problems` has this schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFacts:
+    """What is known of one input before its first row.
+
+    `columns` are the header's names, made unique; `file_format` is `csv` or `parquet`.
+    """
+
+    path: str
+    file_format: str
+    columns: tuple[str, ...]
+    encoding: str | None = None
+    delimiter: str | None = None
+    header_record: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Rows in file order.
+
+    `table` has (n,) lines: `#row` and columns of text (after `read` under the file's names, after `match` under
+    the schema's), or typed columns after `cells`. A row with a list of items has one line per item after `match`.
+    """
+
+    table: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class SourceGroup:
+    """Rows as `read` found them, with what `source.arrow` keeps of each.
+
+    All arrays have (n,) entries in file order; `rows.table` too. `problems` names the rows that could not be read;
+    their cells are null.
+    """
+
+    export: int
+    rows: RowGroup
+    row_numbers: pa.Array  # int64, 1-based data row in its file
+    line_numbers: pa.Array  # int64, physical line of the record's start; null for Parquet
+    records: pa.Array  # large_binary, the record's own bytes; null for Parquet
+    problems: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted(Generic[T_co]):
+    """What passed a stage, and why the rest did not; `problems` has `PROBLEM_SCHEMA`."""
+
+    kept: T_co
+    problems: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class EventGroup:
+    """Events of one type, one line each.
+
+    `payloads` has one column per payload field in the API's order; `facts` has the same (n,) lines: `#row` (first
+    row), `#event`, `#occurrence`, the identity columns and `event_timestamp` where it is known.
+    """
+
+    event_type: str
+    payloads: pl.DataFrame
+    facts: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedGroup:
+    """Events as they go over the wire: `table` has the schema `ENCODED_SCHEMA`, (n,) lines."""
+
+    table: pl.DataFrame
+
+
+ENCODED_SCHEMA = pl.Schema(
+    {
+        EVENT: pl.UInt32,
+        ROW: pl.UInt32,  # first row of the event
+        "event_type": pl.String,
+        "event_key": pl.Binary,  # 32 bytes, sha256 over type, namespace, identity and occurrence
+        "email": pl.String,  # trimmed, lower case: for the contact's keyed hash, never written to ledger or audit
+        "identifier": pl.String,  # the shop's own id of the event, where it has one
+        "source_timestamp": pl.Datetime("us", "UTC"),
+        "payload_sha256": pl.Binary,  # 32 bytes
+        "body": pl.Binary,  # one JSON object in UTF-8
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEvent:
+    """One event on its way into a request body."""
+
+    ordinal: int
+    key: bytes
+    sha: bytes
+    contact: bytes
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events that go in one request if all can be claimed; `number` counts from 1 within a run."""
+
+    number: int
+    events: Sequence[PlannedEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. `states` counts rows and sums to `rows`."""
+
+    run_id: str
+    rows: int
+    events: int
+    states: dict[str, int]
+    requests: int
+    audit_path: Path | None
+    rejected_paths: tuple[Path, ...]
+    run_folder: Path
+    exit_code: int
+    stopped_by: str | None
+    started_at: datetime
+    finished_at: datetime

@@ -1,0 +1,123 @@
+"""The checks of a cell, read from its FieldSpec, and the codes of what they find.
+
+Checks are polars expressions over whole columns. A null cell passes them all but `REQUIRED_WITH`;
+that a required cell is filled is pandera's own check. A bad cell fails one check only, the first
+that applies.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+import pandera.polars as pa
+import polars as pl
+
+if TYPE_CHECKING:
+    from rdstation_events.event_type import FieldSpec
+
+_LABEL: Final = r"[^\W_]+(?:-+[^\W_]+)*"
+_ATOM: Final = r"""[^\s@.,;:<>()\[\]\\"\x00-\x1f\x7f\u200b-\u200f\u2060\ufeff]+"""
+EMAIL: Final = rf"^{_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+(?:[^\W\d_]{{2,}}|xn--{_LABEL})$"
+"""One `@`, no spaces or invisible characters, dots in their place, a domain with a dot, any script.
+
+Means the same to polars and to `re.fullmatch`. Quoted names and IP addresses do not pass.
+"""
+
+URL: Final = r"^https?://[^\s]+$"
+"""Source: the vendor's n8n node, which asks for `http://` or `https://`."""
+
+FailureCode = Literal[
+    "REQUIRED",
+    "REQUIRED_WITH",
+    "INVALID_EMAIL",
+    "INVALID_URL",
+    "NOT_A_NUMBER",
+    "BELOW_MINIMUM",
+    "ABOVE_MAXIMUM",
+    "NOT_AN_OPTION",
+    "TOO_LONG",
+    "TOO_MANY_VALUES",
+    "WRONG_TYPE",
+]
+"""Why a cell is invalid; stable, stands in audits. `WRONG_TYPE` is the caller's mistake."""
+
+_CODES: Final[Mapping[str, FailureCode]] = {
+    "not_nullable": "REQUIRED",
+    "column_in_dataframe": "REQUIRED",
+    **{code: code for code in get_args(FailureCode)},
+}
+"""By name of the check: pandera's own, and ours, which are named after their codes."""
+
+
+def failure_code(check: str) -> FailureCode:
+    """Give the code of a `check` in pandera's failure cases.
+
+    Where the check is `column_in_dataframe` the whole column is missing: its name is the failure
+    case, and there is no row.
+
+    Raises:
+        ValueError: No check of ours is called that.
+    """
+    code = "WRONG_TYPE" if check.startswith("dtype(") else _CODES.get(check)
+    if code is None:
+        raise ValueError(f"unknown check `{check}`")
+    return code
+
+
+def checks_of(spec: "FieldSpec") -> list[pa.Check]:
+    """Derive the checks of a column, for pandera to run."""
+    rules = _rules(spec)
+    checks = [
+        _check(code, pl.any_horizontal(is_fine, *(~earlier for _, earlier in rules[:place])))
+        for place, (code, is_fine) in enumerate(rules)
+    ]
+    if spec.required_with is not None:
+        checks.append(_required_with(spec.column, spec.required_with))
+    return checks
+
+
+def _rules(spec: "FieldSpec") -> list[tuple[FailureCode, pl.Expr]]:
+    """List what must be true of a cell; null where there is nothing to say."""
+    cell = pl.col(spec.column)
+    rules: list[tuple[FailureCode, pl.Expr]] = []
+    if spec.max_length is not None:
+        rules.append(("TOO_LONG", cell.str.len_chars() <= spec.max_length))
+    if spec.format == "email":
+        rules.append(("INVALID_EMAIL", cell.str.contains(EMAIL)))
+    if spec.format == "http-url":
+        rules.append(("INVALID_URL", cell.str.contains(URL)))
+    if spec.options:
+        rules.append(("NOT_AN_OPTION", cell.is_in(spec.options)))
+    if spec.kind == "number":
+        # JSON has neither infinity nor NaN. In a required column pandera takes NaN for empty.
+        is_number = ~cell.is_infinite() if spec.required else cell.is_finite()
+        rules.append(("NOT_A_NUMBER", is_number))
+    if spec.minimum is not None:
+        rules.append(("BELOW_MINIMUM", cell >= spec.minimum))
+    if spec.maximum is not None:
+        rules.append(("ABOVE_MAXIMUM", cell <= spec.maximum))
+    if spec.max_items is not None:
+        rules.append(("TOO_MANY_VALUES", cell.list.len() <= spec.max_items))
+    return rules
+
+
+def _check(code: FailureCode, is_fine: pl.Expr) -> pa.Check:
+    def run(data: pa.PolarsData) -> pl.LazyFrame:
+        return data.lazyframe.select(is_fine)
+
+    return pa.Check(run, name=code)
+
+
+def _required_with(column: str, owner: str) -> pa.Check:
+    """Require the cell in rows where another cell of its object is filled."""
+
+    def run(data: pa.PolarsData) -> pl.LazyFrame:
+        others = [
+            pl.col(name).is_not_null()
+            for name in data.lazyframe.collect_schema()
+            if name.startswith(f"{owner}.") and name != column
+        ]
+        is_needed = pl.any_horizontal(pl.lit(value=False), *others)
+        return data.lazyframe.select(pl.col(column).is_not_null() | ~is_needed)
+
+    code: FailureCode = "REQUIRED_WITH"
+    return pa.Check(run, name=code)
