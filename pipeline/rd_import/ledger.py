@@ -6,7 +6,6 @@ SQLite in WAL mode with `synchronous=FULL`; never on a network file system. What
 """
 
 import contextlib
-import json
 import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,8 +86,8 @@ keys = sa.Table(
     sa.Column("event_key", sa.LargeBinary, primary_key=True),
     sa.Column("request", sa.Text),
     sa.Column("sent_sha", sa.LargeBinary),
-    sa.Column("accepted", sa.Text),  # [[sha, uuid], …] as JSON
-    sa.Column("doubt", sa.Text),  # [[sha, request], …] as JSON
+    sa.Column("accepted", sa.Text),  # a line `sha uuid` per accepted content
+    sa.Column("doubt", sa.Text),  # a line `sha request` per content in doubt
     sa.Column("resend_sha", sa.LargeBinary),
     sa.Column("resend_by", sa.Text),
     sa.Column("resend_why", sa.Text),
@@ -153,7 +152,7 @@ class Ledger:
         self._engine = engine
         self.path = path
         with self._reading() as connection:
-            facts = dict(connection.execute(sa.select(meta.c.name, meta.c.value)).tuples().all())
+            facts = dict(connection.execute(sa.select(meta.c.name, meta.c.value)).all())
         if int(facts.get("schema_version", 0)) != SCHEMA_VERSION:
             raise LedgerError("ledger_of_other_version", path=path, version=facts.get("schema_version"))
         self.ledger_id = facts["ledger_id"]
@@ -265,10 +264,10 @@ class Ledger:
                     lost[one.key] = reason
             if won:
                 connection.execute(sa.insert(requests).values(_request_values(mark, won, now, body_overhead)))
-                claimed = [
-                    (one.key, lines.get(one.key, KeyLine()).claimed(mark.request, one.sha)) for one in won
-                ]
-                _write_lines(connection, mark.account, claimed, contacts={one.key: one.contact for one in won})
+                new = [one for one in won if one.key not in lines]
+                _insert_claimed(connection, mark, new)
+                known = [(one.key, lines[one.key].claimed(mark.request, one.sha)) for one in won if one.key in lines]
+                _write_lines(connection, mark.account, known)
         return Claim(tuple(won), lost)
 
     def record_accepted(
@@ -276,12 +275,11 @@ class Ledger:
     ) -> None:
         """Record one uuid per event, in body order."""
         with self._writing() as connection:
-            lines = _read_lines(connection, mark.account, [one.key for one in events])
-            after = [
-                (one.key, lines[one.key].was_accepted(mark.request, one.sha, uuid))
-                for one, uuid in zip(events, uuids, strict=True)
-            ]
-            _write_lines(connection, mark.account, after)
+            pairs = list(zip(events, uuids, strict=True))
+            if not _accept_plain(connection, mark, pairs):
+                lines = _read_lines(connection, mark.account, [one.key for one in events])
+                after = [(one.key, lines[one.key].was_accepted(mark.request, one.sha, uuid)) for one, uuid in pairs]
+                _write_lines(connection, mark.account, after)
             _close_request(connection, mark, "accepted", proof, 200, now, batch_uuid=batch_uuid)
 
     def record_released(
@@ -345,7 +343,7 @@ class Ledger:
             query = sa.select(requests.c.request, requests.c.batch).where(
                 requests.c.run == run, requests.c.state == "sent", requests.c.process != process
             )
-            dead = connection.execute(query).tuples().all()
+            dead = connection.execute(query).all()
             for request, batch in dead:
                 self._doubt(connection, account, request)
                 mark = Mark(request, account, run, process, batch)
@@ -486,13 +484,15 @@ _SELECT_LINES = sa.select(
     keys.c.why,
     keys.c.not_before_us,
 ).where(keys.c.account == sa.bindparam("of"), keys.c.event_key.in_(sa.bindparam("wanted", expanding=True)))
-_INSERT_LINES = sqlite.insert(keys)
-_UPSERT_LINES = _INSERT_LINES.on_conflict_do_update(
-    index_elements=["account", "event_key"],
-    set_={
-        name: getattr(_INSERT_LINES.excluded, name)
-        for name in ("request", "sent_sha", "accepted", "doubt", "resend_sha", "held", "why", "not_before_us")
-    },
+_UPDATE_LINE = (
+    sa.update(keys)
+    .where(keys.c.account == sa.bindparam("of"), keys.c.event_key == sa.bindparam("key"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in ("request", "sent_sha", "accepted", "doubt", "resend_sha", "held", "why", "not_before_us")
+        }
+    )
 )
 
 
@@ -500,7 +500,7 @@ def _read_lines(connection: sa.Connection, account: int, wanted: Sequence[bytes]
     found: dict[bytes, KeyLine] = {}
     for start in range(0, len(wanted), LOOKUP_KEYS):
         part = wanted[start : start + LOOKUP_KEYS]
-        for row in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}).tuples():
+        for row in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
             key, request, sent_sha, accepted, doubt, resend, held, why, not_before = row
             found[key] = KeyLine(
                 request, sent_sha, _facts(accepted), _facts(doubt), resend, held, why, from_us(not_before)
@@ -508,39 +508,78 @@ def _read_lines(connection: sa.Connection, account: int, wanted: Sequence[bytes]
     return found
 
 
-def _write_lines(
-    connection: sa.Connection,
-    account: int,
-    lines: Sequence[tuple[bytes, KeyLine]],
-    contacts: Mapping[bytes, bytes] | None = None,
-) -> None:
+_INSERT_CLAIMED = sa.insert(keys).values(
+    account=sa.bindparam("of"),
+    event_key=sa.bindparam("key"),
+    request=sa.bindparam("by"),
+    sent_sha=sa.bindparam("sha"),
+    why="new",
+    contact=sa.bindparam("whose"),
+)
+_ACCEPT_PLAIN = (
+    sa.update(keys)
+    .where(
+        keys.c.account == sa.bindparam("of"),
+        keys.c.event_key == sa.bindparam("key"),
+        keys.c.request == sa.bindparam("by"),
+        keys.c.accepted.is_(None),
+        keys.c.doubt.is_(None),
+    )
+    .values(request=None, sent_sha=None, accepted=sa.bindparam("fact"))
+)
+
+
+def _insert_claimed(connection: sa.Connection, mark: Mark, events: Sequence[PlannedEvent]) -> None:
+    """Write the lines of keys that were never seen, as `KeyLine().claimed` would have them."""
+    rows = [
+        {"of": mark.account, "key": one.key, "by": mark.request, "sha": one.sha, "whose": one.contact}
+        for one in sorted(events, key=lambda one: one.key)
+    ]
+    if rows:
+        connection.execute(_INSERT_CLAIMED, rows)
+
+
+def _accept_plain(connection: sa.Connection, mark: Mark, pairs: Sequence[tuple[PlannedEvent, str]]) -> bool:
+    """Accept keys that hold nothing but this request, as `KeyLine.was_accepted` would; False if some hold more.
+
+    The keys that it did take are left as `was_accepted` leaves them, so that doing it again for all changes nothing.
+    """
+    rows = [
+        {"of": mark.account, "key": one.key, "by": mark.request, "fact": f"{one.sha.hex()} {uuid}"}
+        for one, uuid in sorted(pairs, key=lambda pair: pair[0].key)
+    ]
+    return connection.execute(_ACCEPT_PLAIN, rows).rowcount == len(rows)
+
+
+def _write_lines(connection: sa.Connection, account: int, lines: Sequence[tuple[bytes, KeyLine]]) -> None:
     """Write lines in key order, so that two writers can never wait for each other in a circle."""
     rows = [
         {
-            "account": account,
-            "event_key": key,
+            "of": account,
+            "key": key,
             "request": line.request,
             "sent_sha": line.sent_sha,
-            "accepted": _json(line.accepted),
-            "doubt": _json(line.doubt),
+            "accepted": _text(line.accepted),
+            "doubt": _text(line.doubt),
             "resend_sha": line.resend,
             "held": line.held,
             "why": line.why,
             "not_before_us": None if line.not_before is None else to_us(line.not_before),
-            "contact": (contacts or {}).get(key),
         }
         for key, line in sorted(lines, key=lambda pair: pair[0])
     ]
     if rows:
-        connection.execute(_UPSERT_LINES, rows)
+        connection.execute(_UPDATE_LINE, rows)
 
 
 def _facts(text: str | None) -> tuple[Fact, ...]:
-    return () if text is None else tuple(Fact(bytes.fromhex(sha), of) for sha, of in json.loads(text))
+    if text is None:
+        return ()
+    return tuple(Fact(bytes.fromhex(line[:64]), line[65:]) for line in text.split("\n"))
 
 
-def _json(facts: Sequence[Fact]) -> str | None:
-    return json.dumps([[fact.sha.hex(), fact.of] for fact in facts]) if facts else None
+def _text(facts: Sequence[Fact]) -> str | None:
+    return "\n".join(f"{fact.sha.hex()} {fact.of}" for fact in facts) or None
 
 
 def _known(moment: datetime | None) -> datetime:

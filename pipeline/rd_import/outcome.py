@@ -123,10 +123,10 @@ def judge(seen: Observation, events: int) -> Receipt:
             return NotAccepted(Remedy.RETRY, error, f"no byte asked for: {scrub(seen.failure)}")
         return Unknown(f"{scrub(seen.failure)} after {seen.asked_bytes} bytes of the body were asked for")
     answer = _parsed(seen.body)
-    error = first_error(seen)
-    proof = f"{seen.status} {error.code}".strip()
     if seen.status == 200:  # noqa: PLR2004
         return _accepted(answer, events)
+    error = first_error(seen)
+    proof = f"{seen.status} {error.code}".strip()
     if seen.status in {400, 422}:
         return _refused(answer, error, proof, events)
     if seen.status == 404:  # noqa: PLR2004

@@ -1,0 +1,87 @@
+"""What several tests share: one seed for hypothesis, a private state folder, the command, and the sandbox."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, settings
+from rd_import.cli import main
+from rd_import.sandbox import Sandbox
+
+settings.register_profile(
+    "rd_import", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("rd_import")
+
+REAL_EXPORTS = Path(__file__).parents[2] / "shared" / "data" / "real"
+"""Exports of real shops, which may not be redistributed and so stand beside the project, where there are any."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without the real exports their tests are not part of the suite; the report says how many that are."""
+    if REAL_EXPORTS.is_dir():
+        return
+    absent = [item for item in items if item.get_closest_marker("real")]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit's lines, one per input row."""
+        rows: list[dict[str, Any]] = pq.read_table(self.json["audit"]).to_pylist()
+        return rows
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def private_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test's ledger and run folders apart, and no account of the machine in reach."""
+    for name in ("TOKEN", "BASE_URL", "LEDGER", "ACCOUNT", "REFRESH_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "API_KEY"):
+        monkeypatch.delenv(f"RD_IMPORT_{name}", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def rd_import(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command line in this process, as the console script does."""
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rd-import", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return Outcome(int(ended.value.code or 0), shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A running sandbox that the environment points to."""
+    with Sandbox() as server:
+        monkeypatch.setenv("RD_IMPORT_BASE_URL", server.url)
+        monkeypatch.setenv("RD_IMPORT_TOKEN", server.token)
+        yield server
