@@ -358,7 +358,8 @@ def _real(parse: Callable[[str], object], length: int, what: str) -> _TextTest:
 
 # The form of an address that browsers accept, and a dot in the domain.
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_EMAIL: Final = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})+"
+# No source says that the name before the `@` is ASCII, and real shops hold addresses with accents.
+_EMAIL: Final = rf"[\w.!#$%&'*+/=?^`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})+"
 _AUTHORITY_AND_REST: Final = r"://[^\s/?#<>\"]+[^\s<>\"]*"
 _DATE: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _OFFSET: Final = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
