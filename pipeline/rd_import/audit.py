@@ -1,6 +1,7 @@
 """Run folder + ledger -> the audit Parquet and the rejected rows. It can be made again at any time."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rd_import import messages
-from rd_import.errors import JobError
-from rd_import.key_line import KeyLine
-from rd_import.ledger import Ledger
+from rd_import.errors import ExportError, JobError
+from rd_import.key_line import Fact, KeyLine
+from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError
-from rd_import.run_folder import RunFolder, private_file
+from rd_import.plan import CONTACT_CONFLICT, Decisions
+from rd_import.run_folder import RunFolder, private_file, sync_folder
 from rd_import.values import EVENT, ROW
 
 SCHEMA_VERSION: Final = 1
@@ -77,9 +79,10 @@ REJECTED: Final = {"invalid", "refused"}
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What stands in an audit: rows per state, and the files of rejected rows."""
+    """What stands in an audit: rows per state, unknown rows that a person closed, and the files of rejected rows."""
 
     states: dict[str, int]
+    resolved_rows: int
     rejected_paths: tuple[Path, ...]
 
 
@@ -116,22 +119,28 @@ def write_audit(folder: RunFolder, ledger: Ledger | None, account: int | None, p
     temporary = path.with_name(path.name + ".tmp")
     rejected = _RejectedFiles(folder, path)
     states: Counter[str] = Counter()
+    resolved = 0
     try:
         with private_file(temporary) as file, pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer:
             records = folder.records()
             for rows in folder.placed_rows():
                 table = merge.rows(rows)
                 states.update(table["state"].to_list())
+                resolved += table["resolved_as"].is_in(["left", "confirmed"]).sum()
                 writer.write_table(table.to_arrow().cast(AUDIT_SCHEMA))
                 rejected.add(table, rows["export"], next(records, None))
             if not folder.rows:
                 writer.write_table(AUDIT_SCHEMA.empty_table())
             writer.add_key_value_metadata(merge.metadata())
+            writer.close()
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise JobError("cannot_write_audit", path=path, reason=error.strerror or str(error)) from error
-    return Audit({state: states[state] for state in STATES if states[state]}, rejected.close())
+    return Audit({state: states[state] for state in STATES if states[state]}, resolved, rejected.close())
 
 
 class _Merge:
@@ -145,6 +154,8 @@ class _Merge:
         self._requests = list(ledger.requests_of(folder.run_id)) if ledger else []
         self._refusals = ledger.refusals_of(folder.run_id) if ledger else {}
         self._problems = folder.problems().filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
+        self._decisions = Decisions.from_facts(folder.facts["decisions"])
+        self._weak = bool(folder.facts["weak_identity"])
         self._paths = [export["path"] for export in folder.facts["exports"]]
         size = int(folder.facts["event_ordinals"])
         self._last = np.full(size, -1, dtype=np.int32)
@@ -161,7 +172,6 @@ class _Merge:
 
     def metadata(self) -> dict[str, str]:
         """Give the run's facts and one entry per request, for the file's key-value metadata."""
-        facts = {name: value for name, value in self._folder.facts.items() if name != "first_payloads"}
         lines = [
             {
                 "request": one.request,
@@ -177,9 +187,10 @@ class _Merge:
         ]
         return {
             "rd_import.schema_version": str(SCHEMA_VERSION),
-            "rd_import.run": json.dumps(facts, ensure_ascii=False, default=str),
+            "rd_import.run": json.dumps(self._folder.facts, ensure_ascii=False, default=str),
             "rd_import.requests": json.dumps(lines),
             "rd_import.ledger_id": self._ledger.ledger_id if self._ledger else "",
+            "rd_import.scope": self._ledger.scope(self._account) if self._ledger and self._account else "",
             "rd_import.assumption": "a refused request has accepted none of its events",
         }
 
@@ -262,46 +273,43 @@ class _Merge:
             if planned[EVENT][0] > high or planned[EVENT][-1] < low:
                 continue
             here = planned.filter(pl.col(EVENT).is_in(wanted.implode()))
-            lines = self._lines(here["event_key"].to_list())
+            keys = here["event_key"].to_list()
+            lines, decided = self._known(keys)
             for ordinal, key, sha, identifier, timestamp, contact in here.select(
                 EVENT, "event_key", "payload_sha256", "identifier", "source_timestamp", "contact"
             ).iter_rows():
-                if ordinal in self._bad_events:  # set aside after it was encoded
-                    continue
-                known = self._fate(ordinal, sha, lines.get(key, KeyLine()))
-                yield (ordinal, key.hex(), contact and contact.hex(), identifier, sha.hex(), timestamp, *known)
+                fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
+                resolved = self._resolved(fate[0], lines.get(key), decided.get(key))
+                yield (ordinal, key.hex(), contact and contact.hex(), identifier, sha.hex(), timestamp, *fate, *resolved)
 
-    def _lines(self, wanted: list[bytes]) -> Mapping[bytes, KeyLine]:
+    def _known(self, wanted: list[bytes]) -> tuple[Mapping[bytes, KeyLine], Mapping[bytes, Resolution]]:
         if self._ledger is None or self._account is None:
-            return {}
-        return self._ledger.lines(self._account, wanted)
+            return {}, {}
+        lines = self._ledger.lines(self._account, wanted)
+        asked = [key for key, line in lines.items() if line.doubt or line.held]
+        return lines, self._ledger.resolutions(self._account, asked)
 
-    def _fate(self, ordinal: int, sha: bytes, line: KeyLine) -> tuple[Any, ...]:
+    @staticmethod
+    def _resolved(state: str, line: KeyLine | None, decision: Resolution | None) -> tuple[Any, ...]:
+        """Give a person's decision on a key that is still unknown."""
+        if state != "unknown" or line is None or decision is None or (line.held is None and line.resend is None):
+            return None, None, None, None
+        return decision.decision, decision.by, decision.at, decision.why
+
+    def _fate(
+        self, ordinal: int, sha: bytes, line: KeyLine, contact: bytes | None, timestamp: datetime | None
+    ) -> tuple[Any, ...]:
         """Give state, proof, uuid, request facts, error and times of one event."""
         last = self._requests[self._last[ordinal]] if self._last[ordinal] >= 0 else None
         first = self._requests[self._first[ordinal]] if last else None
-        uuid = line.uuid_of(sha)
-        error: ApiError | None = None
-        if uuid is not None:
-            here = last is not None and last.outcome == "accepted"
-            state = "accepted" if here else "already_accepted"
-            proof = (last.proof if here and last else None) or "accepted by an earlier request"
-        elif line.doubt or line.request is not None:
-            state = "unknown"
-            proof = (last.proof if last and last.proof else None) or "an earlier request of this event got no usable answer"
-        elif line.accepted:
-            state, proof = "changed", "its key was accepted with other content"
-        elif line.why == "refused" and last is not None:
-            error = self._refusals.get((last.request, int(self._position[ordinal])))
-            state, proof = "refused", last.proof or ""
-        elif line.why == "deferred":
-            state, proof = "deferred", (last.proof if last and last.proof else None) or "the contact's limit is reached"
-        else:
-            state, proof = "not_sent", (last.proof if last and last.proof else None) or self._stopped
+        state, proof, error = self._state(ordinal, sha, line, contact, timestamp, last)
+        what, hint = (error.message, None) if error else (None, None)
+        if state == "invalid":
+            what, hint = messages.problem(proof, field=None, value=None, limit=None, event_type="")
         return (
             state,
-            proof,
-            uuid,
+            f"{proof} before sending" if state == "invalid" else proof,
+            line.uuid_of(sha),
             last.batch_uuid if last and state == "accepted" else None,
             last.batch if last else None,
             int(self._position[ordinal]) if last else None,
@@ -309,12 +317,56 @@ class _Merge:
             first.marked_at if first else None,
             last.answered_at if last else None,
             last.http_status if last else None,
-            error.code if error else None,
+            error.code if error else proof if state == "invalid" else None,
             error.path if error else None,
-            error.message if error else None,
+            what,
+            hint,
             line.not_before if state == "deferred" else None,
-            line.held if state == "unknown" else None,
         )
+
+    def _state(  # noqa: PLR0911 -- one return per state
+        self,
+        ordinal: int,
+        sha: bytes,
+        line: KeyLine,
+        contact: bytes | None,
+        timestamp: datetime | None,
+        last: RequestLine | None,
+    ) -> tuple[str, str, ApiError | None]:
+        """Give an event's state, why it is in it, and RD Station's error, from what the ledger holds of its key."""
+        last_proof = (last.proof if last else None) or ""
+        if line.uuid_of(sha) is not None:
+            if last is not None and last.outcome == "accepted":
+                return "accepted", last_proof, None
+            return "already_accepted", "accepted by an earlier request", None
+        if last is None:
+            past = self._decisions.past_before
+            if past is not None and timestamp is not None and timestamp < past:
+                return "filtered", f"--past skip: older than {past:%Y-%m-%d %H:%M} UTC", None
+            if line.contact is not None and contact is not None and line.contact != contact:
+                return "invalid", CONTACT_CONFLICT, None
+        if line.request is not None:
+            return "unknown", f"run {self._run_of(line.request)} is sending it", None
+        if line.doubt:
+            other = "" if any(fact.sha == sha for fact in line.doubt) else "; another content of the same key is in doubt"
+            return "unknown", (last_proof or "an earlier request got no usable answer") + other, None
+        if line.accepted:
+            if self._decisions.repeats == "skip" and self._weak:
+                return "already_accepted", "--repeats skip: another file brought the same event", None
+            error = self._refusal(last, ordinal)
+            return ("refused", last_proof, error) if error else ("changed", "its key was accepted with other content", None)
+        if line.why == "refused" and last is not None:
+            return "refused", last_proof, self._refusal(last, ordinal)
+        if line.why == "deferred":
+            return "deferred", last_proof or "the contact has had its share of events", None
+        return "not_sent", last_proof or self._stopped, None
+
+    def _refusal(self, last: RequestLine | None, ordinal: int) -> ApiError | None:
+        return None if last is None else self._refusals.get((last.request, int(self._position[ordinal])))
+
+    def _run_of(self, request: str) -> str:
+        found = self._ledger.run_of(request) if self._ledger else None
+        return found or "of another process"
 
 
 _EVENT_SCHEMA: Final = {
@@ -337,8 +389,12 @@ _EVENT_SCHEMA: Final = {
     "error_code": pl.String,
     "error_column": pl.String,
     "error_message": pl.String,
+    "hint": pl.String,
     "not_before": pl.Datetime("us", "UTC"),
     "resolved_as": pl.String,
+    "resolved_by": pl.String,
+    "resolved_at": pl.Datetime("us", "UTC"),
+    "resolved_why": pl.String,
 }
 _PROBLEM_SCHEMA: Final = {
     ROW: pl.UInt32,
@@ -403,6 +459,87 @@ class _RejectedFiles:
         if facts["record_encoding"] != encoding:
             line = line.decode(facts["record_encoding"]).encode(encoding)
         self._files[export][1].write(line)
+
+
+OPEN_SCHEMA: Final = pa.schema(
+    [("event_key", pa.string()), ("payload_sha256", pa.string()), ("event_type", pa.string()), ("state", pa.string())]
+)
+
+
+def open_audit_path(path: Path) -> Path:
+    """Name the open audit that stands beside an audit while its run sends."""
+    return path.with_name(path.name + ".open")
+
+
+def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path) -> None:
+    """Write every key of a run durably beside its audit, before the first byte leaves.
+
+    Should the ledger be lost while the run sends, `ledger add` puts each of these keys in doubt.
+
+    Raises:
+        JobError: The place cannot be written.
+    """
+    target = open_audit_path(path)
+    temporary = target.with_name(target.name + ".tmp")
+    facts = {
+        "rd_import.schema_version": str(SCHEMA_VERSION),
+        "rd_import.ledger_id": ledger.ledger_id,
+        "rd_import.scope": ledger.scope(account),
+        "rd_import.run": json.dumps({"run_id": folder.run_id}),
+    }
+    try:
+        with private_file(temporary) as file:
+            with pq.ParquetWriter(file, OPEN_SCHEMA.with_metadata(facts), compression="zstd") as writer:
+                for events in folder.planned():
+                    table = events.select(
+                        pl.col("event_key").bin.encode("hex"),
+                        pl.col("payload_sha256").bin.encode("hex"),
+                        "event_type",
+                        pl.lit("open").alias("state"),
+                    )
+                    writer.write_table(table.to_arrow().cast(OPEN_SCHEMA))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise JobError("cannot_write_audit", path=target, reason=error.strerror or str(error)) from error
+
+
+def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, KeyLine]]]:
+    """Read what an audit, finished or open, knew of each key, for `ledger add`.
+
+    Returns:
+        The file's facts, and a line per key: accepted with its uuid, in doubt, or free.
+
+    Raises:
+        ExportError: It is no audit of ours.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+    except (pa.ArrowException, OSError) as error:
+        raise ExportError("not_an_audit", path=path) from error
+    if "rd_import.scope" not in metadata:
+        raise ExportError("not_an_audit", path=path)
+    return metadata, _audit_keys(path)
+
+
+def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
+    wanted = ["event_key", "payload_sha256", "state", "event_uuid", "contact"]
+    run = f"audit {path.name}"
+    with pq.ParquetFile(path) as file:
+        columns = [name for name in wanted if name in file.schema_arrow.names]
+        for batch in file.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                if row["event_key"] is None:
+                    continue
+                sha = bytes.fromhex(row["payload_sha256"])
+                if row.get("event_uuid"):
+                    yield bytes.fromhex(row["event_key"]), KeyLine(accepted=(Fact(sha, row["event_uuid"]),))
+                elif row["state"] in {"open", "unknown"}:
+                    yield bytes.fromhex(row["event_key"]), KeyLine(doubt=(Fact(sha, run),))
 
 
 def default_audit_path(first_export: str, started: datetime) -> Path:

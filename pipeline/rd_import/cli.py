@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from click_default_group import DefaultGroup
-from rdstation_events import CURRENT_TYPES
+from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
-from rd_import.errors import JobError, RdImportError
-from rd_import.job import Account, Job, Threshold
+from rd_import.errors import AccountError, JobError, RdImportError
+from rd_import.job import Account, Job, Threshold, is_loopback
+from rd_import.key_line import Policy
 
 if TYPE_CHECKING:
-    from rd_import.ledger import Ledger
+    from collections.abc import Callable, Iterator
+
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.sandbox import Sandbox
-    from rd_import.send import Pace, Sending
+    from rd_import.send import Sending
+    from rd_import.session import Session, Speed
     from rd_import.values import RunResult
 
 JSON_VERSION = 1
@@ -56,93 +60,125 @@ def cli() -> None:
     """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
 
 
-def _shaping_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that decide what would be sent."""
-    options = [
-        click.argument("files", nargs=-1, metavar="FILE..."),
-        click.option("--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."),
-        click.option("--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."),
-        click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="One value for every row."),
-        click.option("--encoding", help="Encoding of the CSV, such as cp1252."),
-        click.option("--delimiter", help="Character between cells, such as ';'."),
-        click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal mark."),
-        click.option("--timezone", default="America/Sao_Paulo", show_default=True, help="Zone of times that name none."),
-        click.option("--max-body", type=int, default=200_000, show_default=True, help="Largest request body, bytes."),
-        click.option("--max-invalid", default="50%", show_default=True, help="More invalid rows: nothing is sent."),
-        click.option("--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."),
-        click.option("--ledger", "ledger_path", type=click.Path(path_type=Path, dir_okay=False), help="Ledger file."),
-        click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders go."),
-        click.option("--account", "label", help="Name of the account in the ledger."),
-        click.option("--base-url", help="Address of the API; plain http for this machine only."),
-        click.option("--plan", type=click.Choice(["light", "basic", "pro", "advanced"]), help="The account's plan."),
-        click.option("--rate", type=click.FloatRange(min=0), help="Requests a minute; 0 = unpaced, this machine only."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines."),
-        click.option("-v", "--verbose", is_flag=True, help="Log each request; never contact data."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+_PathOption = click.Path(path_type=Path, dir_okay=False)
+_LEDGER = click.option("--ledger", "ledger_path", type=_PathOption, help="Ledger file.")
+_ACCOUNT = [
+    click.option("--account", "label", help="Name of the account in the ledger."),
+    click.option("--base-url", help="Address of the API; plain http for this machine only."),
+]
+_SPEED = [
+    click.option("--plan", type=click.Choice(["light", "basic", "pro", "advanced"]), help="The account's plan."),
+    click.option("--rate", type=click.FloatRange(min=0), help="Requests a minute; 0 = unpaced, this machine only."),
+]
+_OUTPUT = [
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines."),
+    click.option("-v", "--verbose", is_flag=True, help="Log each request; never contact data."),
+]
+_SEND_OR_SKIP = click.Choice(["send", "skip"])
+_SHAPING = [
+    click.argument("files", nargs=-1, metavar="FILE..."),
+    click.option("--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."),
+    click.option("--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."),
+    click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="One value for every row."),
+    click.option("--key", multiple=True, metavar="COLUMN", help="Column that makes an event unique; repeat for more."),
+    click.option("--encoding", help="Encoding of the CSV, such as cp1252."),
+    click.option("--delimiter", help="Character between cells, such as ';'."),
+    click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal mark."),
+    click.option("--timezone", default="America/Sao_Paulo", show_default=True, help="Zone of times that name none."),
+    click.option("--max-body", type=int, default=200_000, show_default=True, help="Largest request body, bytes."),
+    click.option("--max-invalid", default="50%", show_default=True, help="More invalid rows: nothing is sent."),
+    click.option("--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."),
+    click.option("--max-age", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days; older: --past."),
+    click.option("--past", type=_SEND_OR_SKIP, help="Events older than --max-age: RD Station dates them today."),
+    click.option("--repeats", type=_SEND_OR_SKIP, help="Events without id or time that another file brought."),
+    click.option("--changed", type=_SEND_OR_SKIP, default="skip", show_default=True, help="Known keys, new content."),
+    click.option(
+        "--on-unknown",
+        type=click.Choice(["hold", "resend"]),
+        default="hold",
+        show_default=True,
+        help="Events that may be registered: leave them, or send again (at least once).",
+    ),
+    click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders go."),
+    _LEDGER,
+    *_ACCOUNT,
+    *_SPEED,
+    *_OUTPUT,
+]
+_SENDING = [
+    click.option("--max-refused", default="1%", show_default=True, help="More refused events: the run stops."),
+    click.option("--max-unknown", type=int, default=10, show_default=True, help="Requests without an answer: stop."),
+    click.option("--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds to answer."),
+    click.option("--yes", is_flag=True, help="Send without asking."),
+]
+
+
+def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options to a command, in order."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 @cli.command("import", epilog=EXIT_CODES)
-@_shaping_options
-@click.option("--audit", "audit_path", type=click.Path(path_type=Path, dir_okay=False), help="Audit file.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds for an answer.")
+@_with(*_SHAPING, *_SENDING)
+@click.option("--audit", "audit_path", type=_PathOption, help="Audit file.")
 @click.option("--sandbox", "in_sandbox", is_flag=True, help="Send to a practice server inside this run.")
-@click.option("--yes", is_flag=True, help="Send without asking.")
 def import_command(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
     """Read, check and send FILE..., and write the audit. Shows a preview and asks before it sends."""
     _configure_logging(verbose=given["verbose"])
     job = _job(given)
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(_sandbox()) if given["in_sandbox"] else None
-        account = _account(given, sandbox)
-        result = _import(job, account, given, stack)
-    _exit(result.exit_code)
+        code = _import(job, _account(given, sandbox), given, stack)
+    _exit(code)
 
 
 @cli.command(epilog=EXIT_CODES)
-@_shaping_options
-@click.option("--keep", is_flag=True, help="Leave the run folder, and name it.")
+@_with(*_SHAPING)
+@click.option("--keep", is_flag=True, help="Leave the run folder, and name it; `resume` sends it.")
 def check(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
     """Show what would be sent, and send nothing. Needs no credentials."""
     _configure_logging(verbose=given["verbose"])
     job = _job(given)
-    from rd_import.pipeline import SystemClock, ensure_sendable, prepare  # noqa: PLC0415
+    from rd_import.pipeline import SystemClock, prepare, questions, stands  # noqa: PLC0415
     from rd_import.terminal import preview_text  # noqa: PLC0415
 
-    folder = prepare(job, SystemClock())
+    clock = SystemClock()
+    folder = prepare(job, clock)
     try:
         with contextlib.ExitStack() as stack:
-            ledger, number = _known_ledger(job, given, stack)
-            shown = _preview(folder, ledger, number, job, given)
-        code = 3 if shown.invalid_rows else 0
-        reason = ""
-        try:
-            ensure_sendable(job, folder)
-        except RdImportError as error:
-            code, reason = error.exit_code, str(error)
+            session = _known_session(given, stack)
+            ledger, number = (session.ledger, session.number) if session else (None, None)
+            stand = stands(job, folder, ledger, number, clock.now())
+            shown = _preview(folder, ledger, number, stand, job, given)
+        open_ones = questions(job, folder, stand)
+        code = 7 if open_ones else 3 if shown.invalid_rows else 0
         if given["as_json"]:
-            states = {"invalid": shown.invalid_rows} if shown.invalid_rows else {}
-            if shown.rows > shown.invalid_rows:
-                states["not_sent"] = shown.rows - shown.invalid_rows
             _print_json(
                 run_id=folder.run_id,
                 rows=shown.rows,
                 events=shown.events,
-                states=states,
+                states=_foreseen(shown),
                 requests=0,
                 audit=None,
                 exit_code=code,
+                questions=[str(one) for one in open_ones],
                 preview=shown.as_dict(),
             )
         else:
             click.echo(preview_text(shown, destination="RD Station (nothing is sent by `check`)"))
-            _say(reason)
+            for one in open_ones:
+                _say(str(one))
             if not folder.rows:
                 _say("the file has a header and no rows.")
             click.echo("")
-            click.echo(f"to send it: {_as_command(given)}")
+            send = f"rd-import resume {folder.run_id}" if given["keep"] else _as_command(given)
+            click.echo(f"to send it: {send}")
         if given["keep"]:
             _say(f"run folder: {folder.path}")
     finally:
@@ -151,14 +187,174 @@ def check(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
     _exit(code)
 
 
+@cli.command(epilog=EXIT_CODES)
+@click.argument("run", required=False)
+@_with(*_SENDING, _LEDGER, *_ACCOUNT, *_SPEED, *_OUTPUT)
+@click.option("--audit", "audit_path", type=_PathOption, help="Audit file.")
+@click.option("--on-unknown", type=click.Choice(["hold", "resend"]), default="hold", show_default=True)
+def resume(run: str | None, **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+    """Go on with RUN, or with the newest run that has rows left to send."""
+    _configure_logging(verbose=given["verbose"])
+    with contextlib.ExitStack() as stack:
+        session = _session(_account(given, None), given, stack)
+        folder, audit_path = _pending_run(session, run, given)
+        job = _job_of(folder, given)
+        code = _deliver(job, folder, audit_path, session, given)
+    _exit(code)
+
+
+@cli.command()
+@_with(_LEDGER, *_OUTPUT)
+def status(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
+    """List the runs of the ledger, and what each is waiting for."""
+    from rd_import.ledger import Ledger, from_us  # noqa: PLC0415
+    from rd_import.terminal import status_text  # noqa: PLC0415
+
+    path = _ledger_path(given)
+    if not path.exists():
+        _say(f"there is no ledger at {path} yet: nothing was sent from here.")
+        if given["as_json"]:
+            _print_json(runs=[])
+        return
+    with Ledger.open(path) as ledger:
+        found = [
+            {
+                "run_id": run["run"],
+                "event_type": run["event_type"],
+                "account": run["scope"],
+                "started_at": from_us(run["started_us"]),
+                "finished_at": from_us(run["finished_us"]),
+                "running": ledger.is_running(run["run"]),
+                "states": json.loads(run["states"]) if run["states"] else None,
+                "audit": run["audit_path"],
+            }
+            for run in ledger.runs()
+        ]
+    if given["as_json"]:
+        _print_json(runs=found)
+    else:
+        click.echo(status_text(found, ledger_path=path))
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("run")
+@click.option("--resend", "decision", flag_value="resend", help="Send these once more; they may then be there twice.")
+@click.option("--left", "decision", flag_value="left", help="Leave them; no import sends them again.")
+@click.option("--confirmed", "decision", flag_value="confirmed", help="They are there; no import sends them again.")
+@click.option("--withdraw", "decision", flag_value="withdraw", help="Take back a decision not yet used.")
+@click.option("--only", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="One id or row number a line.")
+@click.option("--why", help="Why, for the record.")
+@_with(*_SENDING, _LEDGER, *_ACCOUNT, *_SPEED, *_OUTPUT)
+def resolve(run: str, decision: str | None, only: Path | None, why: str | None, **given: Any) -> None:  # noqa: ANN401
+    """Decide about the unknown rows of RUN: events that left, and of which no usable answer came.
+
+    Without a decision among the options, each row is shown with its contact, and asked about.
+    """
+    _configure_logging(verbose=given["verbose"])
+    from rd_import.pipeline import SystemClock  # noqa: PLC0415
+    from rd_import.resolve import decide_all, unknown_events  # noqa: PLC0415
+
+    with contextlib.ExitStack() as stack:
+        session = _session(_account(given, None), given, stack)
+        folder, audit_path = _run_folder(session, run)
+        chosen = unknown_events(folder, session.ledger, session.number, only=_lines_of(only), decided=decision == "withdraw")
+        if decision is None:
+            decisions = _ask_each(chosen, why)
+        elif not why:
+            raise JobError("resolve_how")
+        else:
+            decisions = [(event, decision, why) for event in chosen]
+        now = SystemClock().now()
+        done = decide_all(session.ledger, session.number, decisions, by=getpass.getuser(), now=now)
+        for event, refused in done.refused:
+            _say(f"row {event.row_number}: {refused}; left as it is")
+        _say(f"{done.decided} decided, {len(done.refused)} left as they are")
+        job = _job_of(folder, given)
+        if done.ordered:
+            code = _deliver(job, folder, audit_path, session, given)
+        else:
+            code = _rewrite_audit(folder, audit_path, session, given)
+    _exit(code)
+
+
+@cli.group("ledger")
+def ledger_group() -> None:
+    """Rebuild the ledger from audits, or verify it."""
+
+
+@ledger_group.command("add")
+@click.argument("audits", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="AUDIT...")
+@_with(_LEDGER, *_OUTPUT)
+def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+    """Take over what AUDIT... know: accepted events, and those in doubt. Open audits (.open) count as in doubt."""
+    from rd_import.audit import keys_of_audit  # noqa: PLC0415
+    from rd_import.ledger import Ledger  # noqa: PLC0415
+
+    changed = {}
+    with Ledger.open(_ledger_path(given)) as ledger:
+        for path in audits:
+            facts, known = keys_of_audit(path)
+            changed[str(path)] = ledger.join(ledger.account(facts["rd_import.scope"]), known)
+    if given["as_json"]:
+        _print_json(audits=changed)
+    for path, count in changed.items():
+        _say(f"{path}: {count} keys taken over")
+
+
+@ledger_group.command("check")
+@click.argument("audits", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="[AUDIT]...")
+@_with(_LEDGER, *_OUTPUT)
+def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+    """Verify that the ledger is whole and holds all that AUDIT... say was accepted; exit 1 with the differences."""
+    from rd_import.ledger import Ledger  # noqa: PLC0415
+    from rd_import.ledger_check import differences  # noqa: PLC0415
+
+    path = _ledger_path(given)
+    if not path.exists():
+        raise JobError("no_ledger", path=path)
+    with Ledger.open(path) as ledger:
+        found = differences(ledger, audits)
+    if given["as_json"]:
+        _print_json(differences=found, exit_code=1 if found else 0)
+    for line in found[:20]:
+        _say(line)
+    _say(f"{len(found)} differences" if found else "the ledger is whole, and the audits agree with it")
+    _exit(1 if found else 0)
+
+
+@cli.command()
+@click.argument("email")
+@_with(_LEDGER, *_ACCOUNT, *_OUTPUT)
+def probe(email: str, **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+    """Find out on your own test contact EMAIL what the API's pages leave open, and remember it for the account."""
+    _configure_logging(verbose=given["verbose"])
+    from rd_import.probe import run_probe  # noqa: PLC0415
+
+    with contextlib.ExitStack() as stack:
+        session = _session(_account(given, None), given, stack)
+        terminal = _terminal()
+
+        def ask(question: str) -> bool:
+            click.echo(f"{question} [y/N] ", nl=False, err=True)
+            return _is_yes(terminal.readline())
+
+        facts = run_probe(session.service, session.ledger, session.number, email, ask=ask, say=_say)
+    if given["as_json"]:
+        _print_json(**facts)
+
+
 @cli.command()
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
-def sandbox(port: int) -> None:
+@click.option("--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers.")
+def sandbox(port: int, scenario: str | None) -> None:
     """Start a small, strict RD Station on this machine to practise on; Ctrl-C ends it."""
-    from rd_import.sandbox import Sandbox  # noqa: PLC0415
+    from rd_import.sandbox import Sandbox, Scenario  # noqa: PLC0415
 
     try:
-        server = Sandbox(port=port)
+        behaviour = Scenario.load(scenario).behaviour if scenario else None
+        server = Sandbox(port=port, behaviour=behaviour)
+    except ValueError as error:
+        raise JobError("bad_scenario", reason=error) from error
     except OSError as error:
         raise JobError("port_taken", port=port, reason=error.strerror or str(error)) from error
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -179,8 +375,7 @@ def main() -> None:
         _say("stopped; nothing more is sent.")
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        _fail(error.format_message(), 2)
     except RdImportError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -192,7 +387,11 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 -- the last line of defence: a person reads this
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
-        _fail(f"an internal error ({type(error).__name__}); the ledger holds what was sent.\nhint: add -v for its place in the code", 1)
+        _fail(
+            f"an internal error ({type(error).__name__}); the ledger holds what was sent.\n"
+            "hint: add -v for its place in the code",
+            1,
+        )
 
 
 # --- from words to values ----------------------------------------------------------------------------------------
@@ -203,32 +402,45 @@ def _job(given: dict[str, Any]) -> Job:
         raise JobError("no_exports")
     if not given["event_type"]:
         raise JobError("no_type", types=", ".join(CURRENT_TYPES))
+    if given["event_type"].upper() not in {*CURRENT_TYPES, *REMOVED_TYPES}:
+        raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
     delimiter = given["delimiter"]
-    job = Job(
+    return Job(
         exports=tuple(given["files"]),
-        event_type=given["event_type"],
+        event_type=given["event_type"].upper(),
         renames=_pairs(given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"),
         constants=_pairs(given["constants"], "--set", "FIELD=VALUE", "--set currency=BRL"),
         encoding=given["encoding"],
         delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
         decimal=given["decimal"],
         timezone=given["timezone"],
-        audit_path=given.get("audit_path"),
-        ledger_path=_ledger_path(given),
         run_dir=given["run_dir"],
         max_body=given["max_body"],
         max_invalid=Threshold.parse(given["max_invalid"]),
         min_rows=given["min_rows"],
+        key=given["key"],
+        policy=Policy(resend_unknown=given["on_unknown"] == "resend", send_changed=given["changed"] == "send"),
+        past=given["past"],
+        repeats=given["repeats"],
+        max_age_days=given["max_age"],
+        **_stops(given),
     )
-    _refuse_unknown_type(job)
-    return job
 
 
-def _refuse_unknown_type(job: Job) -> None:
-    from rdstation_events import REMOVED_TYPES  # noqa: PLC0415
+def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
+    """Make the job of a run that is on disk: what shapes its events is settled, how it is sent is given anew."""
+    return Job(
+        exports=tuple(export["path"] for export in folder.facts["exports"]),
+        event_type=folder.facts["event_type"],
+        policy=Policy(resend_unknown=given.get("on_unknown") == "resend"),
+        **_stops(given),
+    )
 
-    if job.event_type.upper() not in {*CURRENT_TYPES, *REMOVED_TYPES}:
-        raise JobError("unknown_type", name=job.event_type, types=", ".join(CURRENT_TYPES))
+
+def _stops(given: dict[str, Any]) -> dict[str, Any]:
+    if "max_unknown" not in given:
+        return {}
+    return {"max_unknown": given["max_unknown"], "max_refused": Threshold.parse(given["max_refused"])}
 
 
 def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict[str, str]:
@@ -241,15 +453,23 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
     return pairs
 
 
-def _ledger_path(given: dict[str, Any]) -> Path | None:
+def _ledger_path(given: dict[str, Any]) -> Path:
+    from rd_import.session import default_ledger_path  # noqa: PLC0415
+
     named = given["ledger_path"] or os.environ.get("RD_IMPORT_LEDGER")
-    return Path(named) if named else None
+    return Path(named) if named else default_ledger_path()
 
 
 def _account(given: dict[str, Any], sandbox: Sandbox | None) -> Account:
     if sandbox is not None:
         return Account(token=sandbox.token, base_url=sandbox.url, label=given["label"] or "sandbox")
     return Account.from_env(base_url=given["base_url"], label=given["label"])
+
+
+def _speed(given: dict[str, Any]) -> Speed:
+    from rd_import.session import Speed  # noqa: PLC0415
+
+    return Speed.of(plan=given["plan"], rate=given["rate"])
 
 
 @contextlib.contextmanager
@@ -260,111 +480,172 @@ def _sandbox() -> Iterator[Sandbox]:
         yield server
 
 
-def _per_minute(given: dict[str, Any]) -> float:
-    from rdstation_events import api_facts  # noqa: PLC0415
+def _session(account: Account, given: dict[str, Any], stack: contextlib.ExitStack, ledger_path: Path | None = None) -> Session:
+    from rd_import.session import Session  # noqa: PLC0415
 
-    return float(given["rate"] or api_facts.REQUESTS_PER_MINUTE[given["plan"] or "basic"])
+    path = ledger_path or _ledger_path(given)
+    opened = Session.open(account, path, timeout_s=given.get("timeout", 60.0), on_new_ledger=_announce_ledger)
+    return stack.enter_context(opened)
 
 
-def _pace(given: dict[str, Any], account: Account) -> Pace:
-    from rd_import.job import is_loopback  # noqa: PLC0415
-    from rd_import.send import Pace  # noqa: PLC0415
+def _known_session(given: dict[str, Any], stack: contextlib.ExitStack) -> Session | None:
+    """Open what a run would use, if ledger and credentials are there already; `check` makes none."""
+    if not _ledger_path(given).exists():
+        return None
+    try:
+        account = _account(given, None)
+    except AccountError:
+        return None
+    return _session(account, given, stack)
 
-    if is_loopback(account.base_url) and not given["rate"]:
-        return Pace()
-    if given["rate"] == 0:
-        raise click.UsageError("--rate 0 (unpaced) is for this machine only; RD Station counts every request.")
-    return Pace.per_minute(_per_minute(given))
+
+def _announce_ledger(path: Path) -> None:
+    _say(
+        f"a new ledger begins at {path}: nothing sent before it is known here\n"
+        "hint: bring earlier audits with `rd-import ledger add AUDIT…`"
+    )
 
 
 # --- the main job ------------------------------------------------------------------------------------------------
 
 
-def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib.ExitStack) -> RunResult:
-    from rd_import.job import is_loopback  # noqa: PLC0415
-    from rd_import.pipeline import SystemClock, deliver, ensure_sendable, event_type_of, prepare, refuse  # noqa: PLC0415
-    from rd_import.service import RdStation, scope_of  # noqa: PLC0415
+def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib.ExitStack) -> int:
+    from rd_import.audit import claim_audit_path, default_audit_path  # noqa: PLC0415
+    from rd_import.pipeline import (  # noqa: PLC0415
+        SystemClock,
+        event_type_of,
+        prepare,
+        questions,
+        refuse,
+        stands,
+        unfinished_run,
+    )
     from rd_import.terminal import preview_text  # noqa: PLC0415
 
     clock = SystemClock()
     started = clock.now()
     event_type_of(job)
-    ask = None if given["yes"] or is_loopback(account.base_url) else _terminal()
+    if account.uses_api_key and job.event_type != "CONVERSION":
+        raise JobError("only_conversions", event_type=job.event_type)
+    practice = is_loopback(account.base_url)
+    terminal = None if given["yes"] or practice else _terminal()
+    _speed(given).pace(account)
+    audit_path = given["audit_path"] or default_audit_path(job.exports[0], started)
+    claim_audit_path(audit_path, named=given["audit_path"] is not None)
     folder = prepare(job, clock)
-    service = RdStation(account, timeout_s=given["timeout"])
-    stack.callback(service.close)
-    scope = scope_of(account, service.instance())
-    ledger = stack.enter_context(_open_ledger(job, given, folder))
-    number = ledger.account(scope)
-    shown = _preview(folder, ledger, number, job, given)
+    if given["in_sandbox"]:
+        stack.callback(folder.remove)  # the server that it was sent to ends with this run
+    own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_path"] else None
+    session = _session(account, given, stack, own)
+    earlier = unfinished_run(job, folder, session.ledger, session.number)
+    if earlier is not None:
+        folder.remove()
+        folder, audit_path = earlier[0], given["audit_path"] or earlier[1]
+        _say(f"going on with run {folder.run_id}, which was interrupted")
+    stand = stands(job, folder, session.ledger, session.number, clock.now())
+    shown = _preview(folder, session.ledger, session.number, stand, job, given)
     if not given["as_json"]:
-        click.echo(preview_text(shown, destination=account.base_url))
+        click.echo(preview_text(shown, destination=account.base_url, label=account.label if session.trusted_label else None))
         click.echo("")
     if not folder.rows:
         _say("the file has a header and no rows; there is nothing to send.")
-    try:
-        ensure_sendable(job, folder)
-    except RdImportError as error:
-        if not is_loopback(account.base_url):
-            result = refuse(folder, job=job, started=started, clock=clock, why=str(error).partition("\n")[0])
-            _show(result, given)
-            _say(str(error))
-            return result
-        _say(str(error).replace("; nothing was sent", "; sent all the same, this is a practice server"))
-    if ask is not None and not _confirmed(ask, shown, account):
+    open_ones = questions(job, folder, stand)
+    for one in open_ones:
+        _say(f"{one}\nthis is a practice server, so it is sent all the same" if practice else str(one))
+    if open_ones and not practice:
+        why = str(open_ones[0]).partition("\n")[0]
+        result = refuse(folder, audit_path=audit_path, started=started, clock=clock, why=why)
+        folder.remove()
+        _show(result, given)
+        return result.exit_code
+    if terminal is not None and not _confirmed(terminal, shown, account):
         folder.remove()
         raise click.Abort
-    with _until_asked_to_stop() as stop_asked, _progress(shown, given) as on_progress:
+    return _deliver(job, folder, audit_path, session, given)
+
+
+def _deliver(job: Job, folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]) -> int:
+    from rd_import.pipeline import SystemClock, deliver  # noqa: PLC0415
+
+    clock = SystemClock()
+    with _until_asked_to_stop() as stop_asked, _progress(folder, given) as on_progress:
         result = deliver(
             folder,
             job=job,
-            ledger=ledger,
-            account=number,
-            service=service,
+            audit_path=audit_path,
+            ledger=session.ledger,
+            account=session.number,
+            exchange=session.exchange,
             clock=clock,
-            pace=_pace(given, account),
-            started=started,
+            pace=_speed(given).pace(session.account),
+            started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,
         )
     _show(result, given)
-    return result
+    return result.exit_code
 
 
-def _open_ledger(job: Job, given: dict[str, Any], folder: RunFolder) -> Ledger:
-    from rd_import.ledger import Ledger  # noqa: PLC0415
-    from rd_import.run_folder import state_folder  # noqa: PLC0415
+def _rewrite_audit(folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]) -> int:
+    from rd_import.pipeline import SystemClock, conclude  # noqa: PLC0415
+    from rd_import.send import Sending  # noqa: PLC0415
 
-    if job.ledger_path is None and given["in_sandbox"]:
-        return Ledger.open(folder.path / "ledger.db")
-    path = job.ledger_path or state_folder() / "ledger.db"
-    if not path.exists():
-        _say(f"a new ledger begins at {path}: nothing sent before it is known here")
-    return Ledger.open(path)
+    clock = SystemClock()
+    result = conclude(folder, session.ledger, session.number, audit_path, Sending(), started=clock.now(), clock=clock)
+    _show(result, given)
+    return result.exit_code
 
 
-def _known_ledger(job: Job, given: dict[str, Any], stack: contextlib.ExitStack) -> tuple[Ledger | None, int | None]:
-    """Open the ledger that a run would use, if it and the account are there already; `check` makes none."""
-    from rd_import.run_folder import state_folder  # noqa: PLC0415
-
-    path = job.ledger_path or state_folder() / "ledger.db"
-    if not path.exists() or not os.environ.get("RD_IMPORT_TOKEN"):
-        return None, None
-    from rd_import.ledger import Ledger  # noqa: PLC0415
-    from rd_import.service import RdStation, scope_of  # noqa: PLC0415
-
-    account = Account.from_env(base_url=given["base_url"], label=given["label"])
-    service = RdStation(account)
-    stack.callback(service.close)
-    ledger = stack.enter_context(Ledger.open(path))
-    number = ledger.known_account(scope_of(account, service.instance()))
-    return (ledger, number) if number is not None else (None, None)
+def _pending_run(session: Session, run: str | None, given: dict[str, Any]) -> tuple[RunFolder, Path]:
+    """Find the run to go on with: the named one, or the newest with rows left to send."""
+    if run is not None:
+        folder, audit_path = _run_folder(session, run)
+        return folder, given["audit_path"] or audit_path
+    for one in session.ledger.runs():
+        states = json.loads(one["states"]) if one["states"] else {"not_sent": 1}
+        mine = one["account"] == session.number and not session.ledger.is_running(one["run"])
+        if mine and any(states.get(state) for state in ("not_sent", "deferred")):
+            folder, audit_path = _run_folder(session, one["run"])
+            return folder, given["audit_path"] or audit_path
+    raise JobError("nothing_to_resume", path=session.ledger.path)
 
 
-def _preview(folder: RunFolder, ledger: Ledger | None, number: int | None, job: Job, given: dict[str, Any]) -> Preview:
+def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
+    """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet."""
+    from rd_import.audit import default_audit_path  # noqa: PLC0415
+    from rd_import.pipeline import SystemClock  # noqa: PLC0415
+    from rd_import.run_folder import RunFolder, state_folder  # noqa: PLC0415
+
+    found = next((one for one in session.ledger.runs() if one["run"] == run), None)
+    kept = state_folder() / "runs" / run
+    if found is None and not kept.is_dir():
+        raise JobError("no_such_run", run=run, path=session.ledger.path)
+    if found is None:
+        folder = RunFolder.open(kept)
+        return folder, default_audit_path(folder.facts["exports"][0]["path"], SystemClock().now())
+    if found["account"] != session.number:
+        raise JobError("other_account", run=run, scope=found["scope"])
+    if session.ledger.is_running(run):
+        raise JobError("is_running", run=run)
+    folder = RunFolder.open(Path(found["folder"]))
+    if not folder.has_bodies:
+        raise JobError("bodies_gone", run=run)
+    return folder, Path(found["audit_path"])
+
+
+def _preview(folder: RunFolder, ledger: Any, number: int | None, stand: Any, job: Job, given: dict[str, Any]) -> Preview:  # noqa: ANN401
     from rd_import.preview import preview  # noqa: PLC0415
 
-    return preview(folder, ledger, number, max_body=job.max_body, per_minute=_per_minute(given))
+    per_minute = _speed(given).per_minute or 1e9
+    return preview(folder, ledger, number, stand, max_body=job.max_body, per_minute=per_minute)
+
+
+def _foreseen(shown: Preview) -> dict[str, int]:
+    states = {"invalid": shown.invalid_rows, "not_sent": shown.rows - shown.invalid_rows}
+    return {state: rows for state, rows in states.items() if rows}
+
+
+# --- asking ------------------------------------------------------------------------------------------------------
 
 
 def _terminal() -> TextIO:
@@ -383,7 +664,38 @@ def _terminal() -> TextIO:
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
     click.echo(f"Send {shown.events:,} events to {account.base_url}? This cannot be undone. [y/N] ", nl=False, err=True)
-    return terminal.readline().strip().lower() in {"y", "yes", "s", "sim"}
+    return _is_yes(terminal.readline())
+
+
+def _is_yes(answer: str) -> bool:
+    return answer.strip().lower() in {"y", "yes", "s", "sim"}
+
+
+def _ask_each(chosen: list[Any], why: str | None) -> list[tuple[Any, str, str]]:
+    """Show each unknown event with its contact and the consequence of each decision, and ask."""
+    from rd_import.terminal import unknown_event_text  # noqa: PLC0415
+
+    terminal = _terminal()
+    words = {"r": "resend", "l": "left", "c": "confirmed"}
+    decisions = []
+    for event in chosen:
+        click.echo(unknown_event_text(event), err=True)
+        click.echo("[r]esend, [l]eave, [c]onfirmed, Enter to skip: ", nl=False, err=True)
+        decision = words.get(terminal.readline().strip().lower()[:1])
+        if decision is None:
+            continue
+        reason = why
+        if not reason:
+            click.echo("why? ", nl=False, err=True)
+            reason = terminal.readline().strip() or "looked at on the terminal"
+        decisions.append((event, decision, reason))
+    return decisions
+
+
+def _lines_of(only: Path | None) -> frozenset[str] | None:
+    if only is None:
+        return None
+    return frozenset(line.strip() for line in only.read_text("utf-8").splitlines() if line.strip())
 
 
 @contextlib.contextmanager
@@ -396,7 +708,7 @@ def _until_asked_to_stop() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        _say("stopping after the request in flight; once more to stop at once")
+        _say("stopping after the requests in flight; once more to stop at once")
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -407,7 +719,7 @@ def _until_asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 @contextlib.contextmanager
-def _progress(shown: Preview, given: dict[str, Any]) -> Iterator[Callable[[Sending], None]]:
+def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Sending], None]]:
     if given["as_json"] or not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -415,8 +727,8 @@ def _progress(shown: Preview, given: dict[str, Any]) -> Iterator[Callable[[Sendi
     from rich.progress import Progress  # noqa: PLC0415
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sending", total=shown.requests)
-        yield lambda sending: bar.update(task, completed=sending.requests)
+        task = bar.add_task("events", total=folder.events)
+        yield lambda sending: bar.update(task, completed=sending.decided_events)
 
 
 # --- what people and machines see --------------------------------------------------------------------------------
@@ -438,6 +750,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
         rejected_file=[str(path) for path in result.rejected_paths],
         report=None,
         stopped_by=result.stopped_by,
+        proof=result.proof,
         run_folder=str(result.run_folder),
         exit_code=result.exit_code,
     )
@@ -448,12 +761,10 @@ def _print_json(**facts: object) -> None:
 
 
 def _as_command(given: dict[str, Any]) -> str:
-    import shlex  # noqa: PLC0415
-
     words = ["rd-import", *given["files"], "--type", given["event_type"]]
-    for option, values in (("--rename", given["rename"]), ("--set", given["constants"])):
+    for option, values in (("--rename", given["rename"]), ("--set", given["constants"]), ("--key", given["key"])):
         words += [word for value in values for word in (option, value)]
-    for option in ("encoding", "delimiter"):
+    for option in ("encoding", "delimiter", "past", "repeats"):
         words += [f"--{option}", given[option]] if given[option] else []
     words += ["--decimal", ","] if given["decimal"] == "," else []
     return shlex.join(words)
@@ -481,5 +792,3 @@ def _configure_logging(*, verbose: bool) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOG.handlers[:] = [handler]
     LOG.setLevel(logging.INFO if verbose else logging.WARNING)
-
-

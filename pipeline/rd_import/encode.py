@@ -12,6 +12,7 @@ from rdstation_events.event_type import EventType
 from rd_import.values import (
     ENCODED_SCHEMA,
     EVENT,
+    KEY,
     OCCURRENCE,
     PROBLEM_SCHEMA,
     ROW,
@@ -39,11 +40,9 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
     bodies = group.payloads.select(_json(group.payloads.columns, event_type.name).alias("body"))["body"]
     facts = group.facts
     identity = facts.select(_identity(event_type, facts.columns).alias("identity"))["identity"]
-    prefix = f'["{event_type.name}",{json.dumps(namespace, ensure_ascii=False)},'
     occurrence = facts[OCCURRENCE] if OCCURRENCE in facts.columns else pl.repeat(1, facts.height, eager=True)
     keys = [
-        hashlib.sha256(f"{prefix}{one},{number}]".encode()).digest()
-        for one, number in zip(identity, occurrence, strict=True)
+        key_of(event_type.name, namespace, one, number) for one, number in zip(identity, occurrence, strict=True)
     ]
     binary = bodies.cast(pl.Binary)
     table = pl.DataFrame(
@@ -52,6 +51,8 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
             ROW: facts[ROW],
             "event_type": pl.repeat(event_type.name, facts.height, eager=True),
             "event_key": pl.Series(keys, dtype=pl.Binary),
+            "occurrence": occurrence.cast(pl.UInt32),
+            "identity": identity,
             "email": group.payloads["email"].str.to_lowercase(),
             "identifier": facts["identifier"] if "identifier" in facts.columns else None,
             "source_timestamp": facts["event_timestamp"] if "event_timestamp" in facts.columns else None,
@@ -74,6 +75,19 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
     )
 
 
+def key_of(event_type: str, namespace: str, identity: str, occurrence: int) -> bytes:
+    """Give an event's key: the same on every machine, whatever the file's columns, order and number formats.
+
+    Args:
+        event_type: Name of the type.
+        namespace: Keeps apart the keys of two shops whose ids could meet.
+        identity: The identity columns in canonical form, as `encode` writes them.
+        occurrence: Which one of equal identities it is, from 1.
+    """
+    text = f'["{event_type}",{json.dumps(namespace, ensure_ascii=False)},{identity},{occurrence}]'
+    return hashlib.sha256(text.encode()).digest()
+
+
 def _json(columns: list[str], event_type: str) -> pl.Expr:
     opening = f'{{"event_type":"{event_type}","event_family":"{api_facts.EVENT_FAMILY}","payload":'
     payload = pl.struct(columns).struct.json_encode()
@@ -83,9 +97,12 @@ def _json(columns: list[str], event_type: str) -> pl.Expr:
 
 
 def _identity(event_type: EventType, known: Collection[str]) -> pl.Expr:
-    """Write the identity in canonical form: a JSON array, times in UTC, e-mails in lower case."""
-    parts = []
-    for name in event_type.identity:
+    """Write the identity in canonical form: a JSON array, times in UTC, e-mails in lower case.
+
+    Columns that the user named as the key take the place of the type's identity columns.
+    """
+    parts = [pl.col(name) for name in known if name.startswith(KEY)]
+    for name in () if parts else event_type.identity:
         spec = event_type.field(name)
         if name not in known:
             parts.append(pl.lit(None, dtype=pl.String).alias(name))

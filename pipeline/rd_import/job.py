@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from rdstation_events import api_facts
 
 from rd_import.errors import AccountError, JobError
+from rd_import.key_line import Policy
 
+REFUSED_AT_LEAST = 20
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -22,13 +24,26 @@ def is_loopback(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Where events go and with which right. The token never appears in a `repr`.
+    """Where events go and with which right. No secret appears in a `repr`.
+
+    Args:
+        token: Access token; it lives 24 hours.
+        client_id: The app's id, for renewing the token.
+        client_secret: The app's secret.
+        refresh_token: Seed of the tokens that RD Station gives out later.
+        api_key: Key of `/platform/conversions`, used only where there is no token.
+        base_url: Address of the API.
+        label: The account's name in the ledger.
 
     Raises:
         JobError: Plain http to another machine: a token would travel readable.
     """
 
     token: str = field(default="", repr=False)
+    client_id: str = field(default="", repr=False)
+    client_secret: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
     base_url: str = api_facts.BASE_URL
     label: str = "default"
 
@@ -39,21 +54,35 @@ class Account:
         if parts.scheme == "http" and not is_loopback(self.base_url):
             raise JobError("plain_http", url=self.base_url)
 
+    @property
+    def uses_api_key(self) -> bool:
+        """Tell whether events go one by one to the API-key route: only where no token can be had."""
+        return bool(self.api_key) and not self.token and not self.refresh_token
+
     @classmethod
     def from_env(cls, *, base_url: str | None = None, label: str | None = None) -> Self:
-        """Read `RD_IMPORT_TOKEN`, `RD_IMPORT_BASE_URL` and `RD_IMPORT_ACCOUNT`; arguments win.
+        """Read the `RD_IMPORT_…` variables; arguments win.
 
         Raises:
-            AccountError: No token is set.
+            AccountError: Neither a token nor what makes one, nor an API key, is set.
         """
-        token = os.environ.get("RD_IMPORT_TOKEN", "").strip()
-        if not token:
-            raise AccountError("no_credentials")
-        return cls(
-            token=token,
-            base_url=(base_url or os.environ.get("RD_IMPORT_BASE_URL") or api_facts.BASE_URL).rstrip("/"),
-            label=label or os.environ.get("RD_IMPORT_ACCOUNT") or "default",
+
+        def read(name: str) -> str:
+            return os.environ.get(f"RD_IMPORT_{name}", "").strip()
+
+        account = cls(
+            token=read("TOKEN"),
+            client_id=read("CLIENT_ID"),
+            client_secret=read("CLIENT_SECRET"),
+            refresh_token=read("REFRESH_TOKEN"),
+            api_key=read("API_KEY"),
+            base_url=(base_url or read("BASE_URL") or api_facts.BASE_URL).rstrip("/"),
+            label=label or read("ACCOUNT") or "default",
         )
+        renewable = account.refresh_token and account.client_id and account.client_secret
+        if not (account.token or renewable or account.api_key):
+            raise AccountError("no_credentials")
+        return account
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +135,13 @@ class Job:
         max_body: Largest request body in bytes.
         max_invalid: More invalid rows than this, and nothing is sent.
         min_rows: Fewer rows than this, and nothing is sent.
+        key: Columns that make an event unique in place of the type's identity; they need not be sent.
+        policy: What may be sent beyond what is free: contents in doubt, changed contents.
+        past: `send` or `skip` events older than `max_age_days`; None leaves the question open.
+        repeats: `send` or `skip` events of a weak identity that another file brought; None leaves it open.
+        max_age_days: Age from which an event is of the past.
+        max_unknown: Requests without a usable answer in 24 hours that stop a run.
+        max_refused: More events refused than this, of those decided, stop a run.
     """
 
     exports: tuple[str, ...]
@@ -122,6 +158,13 @@ class Job:
     max_body: int = api_facts.MAX_BODY_BYTES
     max_invalid: Threshold = Threshold(share=0.5)
     min_rows: int = 0
+    key: tuple[str, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    past: str | None = None
+    repeats: str | None = None
+    max_age_days: float = 7
+    max_unknown: int = 10
+    max_refused: Threshold = Threshold(share=0.01)
 
     def __post_init__(self) -> None:
         if not self.exports:
@@ -130,3 +173,9 @@ class Job:
             raise JobError("bad_max_body", value=self.max_body, limit=api_facts.MAX_BODY_BYTES)
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise JobError("bad_delimiter", value=self.delimiter)
+
+    def max_refused_allows(self, refused: int, decided: int) -> bool:
+        """Tell whether a run may go on after so many refusals; a share allows twenty at least."""
+        if self.max_refused.share is not None and refused <= REFUSED_AT_LEAST:
+            return True
+        return not self.max_refused.exceeded(refused, decided)

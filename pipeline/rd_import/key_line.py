@@ -11,6 +11,29 @@ from enum import StrEnum
 from typing import Self
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a run may send beyond what is free.
+
+    Args:
+        resend_unknown: Contents in doubt too (at least once instead of at most once).
+        send_changed: A new content of a key that was accepted with another one.
+    """
+
+    resend_unknown: bool = False
+    send_changed: bool = False
+
+
+class Unresolvable(StrEnum):
+    """Why a person's decision does not apply to a key as it stands."""
+
+    NOT_UNKNOWN = "not unknown"
+    IN_FLIGHT = "in flight"
+    ALREADY_ORDERED = "already ordered"
+    CLOSED = "closed by an earlier decision"
+    ACCEPTED = "accepted meanwhile"
+
+
 class Lost(StrEnum):
     """Why a claim was not granted."""
 
@@ -42,6 +65,8 @@ class KeyLine:
         held: `left` or `confirmed`: a person closed the key.
         why: Why it is free: `new`, `released`, `refused` or `deferred`.
         not_before: When a deferred key may go.
+        contact: Keyed hash of the contact that the key was first sent for, where that is known.
+        refused: Content that RD Station refused last.
     """
 
     request: str | None = None
@@ -52,12 +77,14 @@ class KeyLine:
     held: str | None = None
     why: str = "new"
     not_before: datetime | None = None
+    contact: bytes | None = None
+    refused: bytes | None = None
 
     def uuid_of(self, sha: bytes) -> str | None:
         """Give the uuid with which this content was accepted."""
         return next((fact.of for fact in self.accepted if fact.sha == sha), None)
 
-    def may_claim(self, sha: bytes, now: datetime) -> Lost | None:
+    def may_claim(self, sha: bytes, now: datetime, policy: Policy) -> Lost | None:
         """Tell why content `sha` may not be sent now, or None if it may."""
         if self.uuid_of(sha) is not None:
             return Lost.ACCEPTED
@@ -65,9 +92,9 @@ class KeyLine:
             return Lost.SENT
         if self.held is not None:
             return Lost.HELD
-        if self.doubt and self.resend != sha:
+        if self.doubt and self.resend != sha and not (policy.resend_unknown and self.resend is None):
             return Lost.DOUBT
-        if self.accepted and not self.doubt:
+        if self.accepted and not self.doubt and not policy.send_changed:
             return Lost.CHANGED
         if self.not_before is not None and self.not_before > now:
             return Lost.DEFERRED
@@ -99,11 +126,17 @@ class KeyLine:
         """RD Station refused this event; an older doubt stays, the order to resend is used up."""
         if self.request != request:
             return self
-        return replace(self._closed(request), why="refused", resend=None)
+        return replace(self._closed(request), why="refused", resend=None, refused=self.sent_sha)
 
     def was_deferred(self, request: str, not_before: datetime) -> Self:
         """The contact's limit is reached: not before then."""
         if self.request != request:
+            return self
+        return replace(self._closed(request), why="deferred", not_before=not_before)
+
+    def was_held_back(self, request: str, not_before: datetime) -> Self:
+        """The contact has had its share and nothing was sent; a key that is not free stays as it is."""
+        if self.request not in {None, request} or self.doubt or self.accepted:
             return self
         return replace(self._closed(request), why="deferred", not_before=not_before)
 
@@ -113,6 +146,37 @@ class KeyLine:
             return self
         doubt = (*(fact for fact in self.doubt if fact.sha != self.sent_sha), Fact(self.sent_sha, request))
         return replace(self._closed(request), doubt=doubt, resend=None)
+
+    def unresolvable(self, sha: bytes) -> Unresolvable | None:
+        """Tell why a person cannot decide on content `sha` of this key now, or None if they can."""
+        if self.uuid_of(sha) is not None:
+            return Unresolvable.ACCEPTED
+        if self.request is not None:
+            return Unresolvable.IN_FLIGHT
+        if not self.doubt:
+            return Unresolvable.NOT_UNKNOWN
+        if self.resend is not None:
+            return Unresolvable.ALREADY_ORDERED
+        return Unresolvable.CLOSED if self.held is not None else None
+
+    def was_ordered(self, sha: bytes) -> Self:
+        """A person ordered one send of content `sha`; the doubt stays."""
+        return replace(self, resend=sha)
+
+    def was_held(self, held: str) -> Self:
+        """A person closed the key: `left` as it is, or `confirmed` as registered."""
+        return replace(self, held=held)
+
+    def was_withdrawn(self) -> Self:
+        """A decision not yet used is taken back: in doubt again."""
+        return replace(self, resend=None, held=None)
+
+    def joined(self, other: Self) -> Self:
+        """Join with what an audit knew of the key: per content, free < in doubt < accepted; attempts stay."""
+        accepted = self.accepted + tuple(fact for fact in other.accepted if self.uuid_of(fact.sha) is None)
+        known = {fact.sha for fact in accepted}
+        doubt = {fact.sha: fact for fact in (*other.doubt, *self.doubt) if fact.sha not in known}
+        return replace(self, accepted=accepted, doubt=tuple(doubt.values()))
 
     def _closed(self, request: str) -> Self:
         return replace(self, request=None, sent_sha=None) if self.request == request else self

@@ -1,4 +1,4 @@
-"""The durable memory: one line per event key, one per request, per account what must be shared between runs.
+"""The durable memory: one line per event key, one per request, per account what runs must share.
 
 Every claim is durable before the first byte of its request leaves, every outcome before anything else is done.
 SQLite in WAL mode with `synchronous=FULL`; never on a network file system. What a transition means is decided by
@@ -6,102 +6,51 @@ SQLite in WAL mode with `synchronous=FULL`; never on a network file system. What
 """
 
 import contextlib
+import hmac
+import json
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
+import filelock
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 
 from rd_import.errors import LedgerError
-from rd_import.key_line import Fact, KeyLine, Lost
+from rd_import.key_line import Fact, KeyLine, Lost, Policy, Unresolvable
+from rd_import.ledger_schema import (
+    SCHEMA_VERSION,
+    accounts,
+    credentials,
+    fresh_contacts,
+    keys,
+    meta,
+    metadata,
+    migrate,
+    processes,
+    refusals,
+    requests,
+    resolutions,
+    runs,
+)
 from rd_import.outcome import ApiError
 from rd_import.run_folder import private_folder
 from rd_import.values import PlannedEvent
 
-SCHEMA_VERSION: Final = 1
 LOOKUP_KEYS: Final = 500  # keys of one SELECT; SQLite takes at least 999 parameters
-
-metadata = sa.MetaData()
-meta = sa.Table("meta", metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
-accounts = sa.Table(
-    "accounts",
-    metadata,
-    sa.Column("account", sa.Integer, primary_key=True),
-    sa.Column("scope", sa.Text, nullable=False, unique=True),  # endpoint and label, or a sandbox's instance
-    sa.Column("next_slot_us", sa.BigInteger, nullable=False, default=0),  # when the next request may go
-    sa.Column("max_body", sa.Integer),  # learnt from a 413, bytes
-    sa.Column("max_per_contact", sa.Integer),  # learnt from a 429, events a day
-)
-runs = sa.Table(
-    "runs",
-    metadata,
-    sa.Column("run", sa.Text, primary_key=True),
-    sa.Column("account", sa.Integer, nullable=False),
-    sa.Column("event_type", sa.Text, nullable=False),
-    sa.Column("input_sha256", sa.Text, nullable=False),
-    sa.Column("audit_path", sa.Text, nullable=False),
-    sa.Column("started_us", sa.BigInteger, nullable=False),
-    sa.Column("finished_us", sa.BigInteger),
-)
-requests = sa.Table(
-    "requests",
-    metadata,
-    sa.Column("request", sa.Text, primary_key=True),
-    sa.Column("account", sa.Integer, nullable=False),
-    sa.Column("run", sa.Text, nullable=False),
-    sa.Column("process", sa.Text, nullable=False),
-    sa.Column("batch", sa.Integer, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),  # sent, answered, unknown
-    sa.Column("outcome", sa.Text),
-    sa.Column("proof", sa.Text),
-    sa.Column("http_status", sa.Integer),
-    sa.Column("batch_uuid", sa.Text),
-    sa.Column("body_bytes", sa.Integer, nullable=False),
-    sa.Column("event_keys", sa.LargeBinary, nullable=False),  # 32 bytes each, in body order
-    sa.Column("ordinals", sa.LargeBinary, nullable=False),  # the run's event ordinals, 4 bytes each, in body order
-    sa.Column("marked_us", sa.BigInteger, nullable=False),
-    sa.Column("answered_us", sa.BigInteger),
-    sa.Index("requests_by_run", "run", "marked_us"),
-    sa.Index("requests_in_flight", "account", sqlite_where=sa.text("state = 'sent'")),
-)
-refusals = sa.Table(
-    "refusals",
-    metadata,
-    sa.Column("request", sa.Text, primary_key=True),
-    sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("code", sa.Text, nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
-)
-keys = sa.Table(
-    "keys",
-    metadata,
-    sa.Column("account", sa.Integer, primary_key=True),
-    sa.Column("event_key", sa.LargeBinary, primary_key=True),
-    sa.Column("request", sa.Text),
-    sa.Column("sent_sha", sa.LargeBinary),
-    sa.Column("accepted", sa.Text),  # a line `sha uuid` per accepted content
-    sa.Column("doubt", sa.Text),  # a line `sha request` per content in doubt
-    sa.Column("resend_sha", sa.LargeBinary),
-    sa.Column("resend_by", sa.Text),
-    sa.Column("resend_why", sa.Text),
-    sa.Column("held", sa.Text),
-    sa.Column("why", sa.Text, nullable=False),
-    sa.Column("not_before_us", sa.BigInteger),
-    sa.Column("contact", sa.LargeBinary),
-    sqlite_with_rowid=False,
-)
+PROCESS_ENDED: Final = "its process ended before the answer"
+HEARTBEAT_DEAD: Final = timedelta(seconds=120)  # a process silent for longer may be declared dead by anybody
+FUSE_WINDOW: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Who sends a request: written durably before its first byte leaves."""
+    """Who sends a request: written durably before its first byte leaves. `process` is one start of the program."""
 
     request: str
     account: int
@@ -112,10 +61,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim won, in body order, and why the other keys were lost."""
+    """What a claim won, in body order, and why the other keys were lost. `doubtful` keys were in doubt before."""
 
     won: tuple[PlannedEvent, ...]
     lost: Mapping[bytes, Lost]
+    doubtful: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +73,7 @@ class RequestLine:
     """One request of a run, as recorded."""
 
     request: str
+    run: str
     batch: int
     state: str
     outcome: str | None
@@ -130,9 +81,49 @@ class RequestLine:
     http_status: int | None
     batch_uuid: str | None
     body_bytes: int
+    event_keys: bytes
     ordinals: bytes
     marked_at: datetime
     answered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """What was learnt of an account, and how its fuse stands.
+
+    Args:
+        max_body: Bytes of a body that was not answered 413, if a smaller limit was learnt.
+        max_per_contact: Events of a contact in 24 hours, if a 429 taught it.
+        partial: Whether a refused body may have accepted some of its events; None: nobody has asked.
+        unknowns_in_a_row: Requests without a usable answer since the last accepted one.
+        tripped: The fuse stopped the last run: the next one begins with one event.
+    """
+
+    max_body: int | None = None
+    max_per_contact: int | None = None
+    partial: bool | None = None
+    unknowns_in_a_row: int = 0
+    tripped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person's decision on an unknown key: `resend`, `left`, `confirmed` or `withdraw`."""
+
+    decision: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A logged decision."""
+
+    event_key: bytes
+    decision: str
+    by: str
+    why: str
+    at: datetime
 
 
 def to_us(moment: datetime) -> int:
@@ -151,23 +142,22 @@ class Ledger:
     def __init__(self, engine: sa.Engine, path: Path) -> None:
         self._engine = engine
         self.path = path
+        self._inode = path.stat().st_ino
+        self._locks: dict[str, filelock.FileLock] = {}
         with self._reading() as connection:
-            facts = dict(connection.execute(sa.select(meta.c.name, meta.c.value)).all())
-        if int(facts.get("schema_version", 0)) != SCHEMA_VERSION:
-            raise LedgerError("ledger_of_other_version", path=path, version=facts.get("schema_version"))
+            facts = {name: value for name, value in connection.execute(sa.select(meta.c.name, meta.c.value))}
         self.ledger_id = facts["ledger_id"]
         self.secret = bytes.fromhex(facts["secret"])
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a ledger, making a new one where there is none.
+        """Open a ledger, making a new one where there is none and bringing an older one up to date.
 
         Raises:
-            LedgerError: The file is no ledger, damaged, locked, or cannot be written.
+            LedgerError: The file is no ledger, damaged, locked, of a newer version, or cannot be written.
         """
         private_folder(path.parent)
-        new = not path.exists()
-        if new:
+        if not path.exists():
             path.touch(mode=0o600)
         elif stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
@@ -176,12 +166,20 @@ class Ledger:
         event.listen(engine, "begin", _begin)
         with _clear_errors(path):
             with engine.begin() as connection:
-                metadata.create_all(connection)
-                _write_facts(connection)
+                version = _version(connection)
+                if version is None:
+                    metadata.create_all(connection)
+                    _write_facts(connection)
+                elif version > SCHEMA_VERSION:
+                    raise LedgerError("ledger_of_other_version", path=path, version=version)
+                else:
+                    migrate(connection, version)
             return cls(engine, path)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection and give back every lock."""
+        for lock in self._locks.values():
+            lock.release()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -189,6 +187,8 @@ class Ledger:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    # --- accounts
 
     def account(self, scope: str) -> int:
         """Give the number of an account, from now on known."""
@@ -201,16 +201,52 @@ class Ledger:
         with self._reading() as connection:
             return connection.execute(sa.select(accounts.c.account).where(accounts.c.scope == scope)).scalar()
 
-    def learnt_max_body(self, account: int) -> int | None:
-        """Give the body size that this account was found to take."""
+    def scope(self, account: int) -> str:
+        """Give the scope of an account."""
         with self._reading() as connection:
-            query = sa.select(accounts.c.max_body).where(accounts.c.account == account)
-            return connection.execute(query).scalar()
+            return str(connection.execute(sa.select(accounts.c.scope).where(accounts.c.account == account)).scalar_one())
 
-    def learn_max_body(self, account: int, max_body: int) -> None:
-        """Remember that larger bodies were refused."""
+    def bind(self, scope: str, *, kind: str, credential: str) -> str | None:
+        """Bind a credential to a scope, or tell to which other one it belongs.
+
+        Args:
+            scope: Endpoint and account label.
+            kind: `claims` of a token that names its account, of which a scope has one; or `refresh` token.
+            credential: What identifies it; only a keyed hash is kept.
+
+        Returns:
+            None where they go together; else the scope that the credential is bound to, or the given one if that
+            is bound to the claims of another account.
+        """
+        mark = hmac.digest(self.secret, f"{kind} {credential}".encode(), "sha256")
+        c = credentials.c
         with self._writing() as connection:
-            connection.execute(sa.update(accounts).where(accounts.c.account == account).values(max_body=max_body))
+            bound = connection.execute(sa.select(c.scope).where(c.credential == mark)).scalar()
+            if bound is not None:
+                return None if bound == scope else str(bound)
+            if kind == "claims":
+                query = sa.select(c.scope).where(c.scope == scope, c.kind == kind)
+                if connection.execute(query.limit(1)).scalar() is not None:
+                    return scope
+            connection.execute(sa.insert(credentials).values(credential=mark, scope=scope, kind=kind))
+        return None
+
+    def facts(self, account: int) -> AccountFacts:
+        """Give what was learnt of an account."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(accounts).where(accounts.c.account == account)).one()
+        return AccountFacts(
+            row.max_body,
+            row.max_per_contact,
+            None if row.partial is None else bool(row.partial),
+            row.unknowns_in_a_row,
+            bool(row.tripped),
+        )
+
+    def learn(self, account: int, **learnt: int | bool | None) -> None:
+        """Remember facts of an account, by the names of `AccountFacts`."""
+        with self._writing() as connection:
+            connection.execute(sa.update(accounts).where(accounts.c.account == account).values(**learnt))
 
     def take_slot(self, account: int, *, now: datetime, interval_s: float) -> datetime:
         """Reserve the account's next free moment, shared by every run on this ledger, and give it."""
@@ -219,78 +255,223 @@ class Ledger:
             slot = max(to_us(now), int(connection.execute(query).scalar_one()))
             later = slot + round(interval_s * 1_000_000)
             connection.execute(sa.update(accounts).where(accounts.c.account == account).values(next_slot_us=later))
-        moment = from_us(slot)
-        assert moment is not None  # noqa: S101 -- from_us gives None for None only
-        return moment
+        return _known(from_us(slot))
 
-    def begin_run(self, run: str, *, account: int, event_type: str, input_sha256: str, audit_path: Path, now: datetime) -> None:
-        """Write down that a run starts to send."""
+    def hold_slots(self, account: int, until: datetime) -> None:
+        """Give out no slot before then: the account's quota is used up."""
         with self._writing() as connection:
             connection.execute(
-                sa.insert(runs).values(
-                    run=run,
-                    account=account,
-                    event_type=event_type,
-                    input_sha256=input_sha256,
-                    audit_path=str(audit_path),
-                    started_us=to_us(now),
-                )
+                sa.update(accounts)
+                .where(accounts.c.account == account, accounts.c.next_slot_us < to_us(until))
+                .values(next_slot_us=to_us(until))
             )
 
-    def finish_run(self, run: str, now: datetime) -> None:
+    # --- runs and processes
+
+    def begin_run(
+        self, run: str, *, account: int, event_type: str, input_sha256: str, folder: Path, audit_path: Path, now: datetime
+    ) -> None:
+        """Write down that a run starts to send, or goes on."""
+        with self._writing() as connection:
+            values = {
+                "run": run,
+                "account": account,
+                "event_type": event_type,
+                "input_sha256": input_sha256,
+                "folder": str(folder),
+                "audit_path": str(audit_path),
+                "started_us": to_us(now),
+            }
+            connection.execute(
+                sqlite.insert(runs)
+                .values(values)
+                .on_conflict_do_update(index_elements=["run"], set_={"finished_us": None, "audit_path": str(audit_path)})
+            )
+
+    def finish_run(self, run: str, *, states: Mapping[str, int], now: datetime) -> None:
         """Write down that a run's audit stands."""
         with self._writing() as connection:
-            connection.execute(sa.update(runs).where(runs.c.run == run).values(finished_us=to_us(now)))
+            connection.execute(
+                sa.update(runs).where(runs.c.run == run).values(finished_us=to_us(now), states=json.dumps(states))
+            )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Give every run, the newest first, with its account's scope."""
+        query = (
+            sa.select(runs, accounts.c.scope)
+            .join(accounts, accounts.c.account == runs.c.account)
+            .order_by(runs.c.started_us.desc())
+        )
+        with self._reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 -- SQLAlchemy's public name
+
+    def start_process(self, process: str, run: str, *, now: datetime) -> None:
+        """Enter a process and hold its lock: while it is held, nobody takes the process for dead."""
+        lock = filelock.FileLock(self._lock_path(process), mode=0o600)
+        private_folder(self._lock_path(process).parent)
+        lock.acquire(timeout=0)
+        self._locks[process] = lock
+        with self._writing() as connection:
+            connection.execute(sa.insert(processes).values(process=process, run=run, heartbeat_us=to_us(now)))
+
+    def beat(self, process: str, *, now: datetime) -> None:
+        """Say that a process is alive."""
+        with self._writing() as connection:
+            connection.execute(
+                sa.update(processes).where(processes.c.process == process).values(heartbeat_us=to_us(now))
+            )
+
+    def end_process(self, process: str) -> None:
+        """Take a process out; its requests, if any are still marked as sent, are for others to reap."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(processes).where(processes.c.process == process))
+        lock = self._locks.pop(process, None)
+        if lock is not None:
+            lock.release()
+            self._lock_path(process).unlink(missing_ok=True)
+
+    def is_running(self, run: str) -> bool:
+        """Tell whether a live process is sending a run."""
+        with self._reading() as connection:
+            found = connection.execute(sa.select(processes.c.process).where(processes.c.run == run)).scalars().all()
+        return any(not self._lock_is_gone(process) for process in found)
+
+    def reap(self, account: int, *, now: datetime, by_heartbeat: bool = True) -> int:
+        """Put in doubt what dead processes were sending; give how many requests.
+
+        A process is dead when its lock is gone, or, with `by_heartbeat`, after 120 seconds of silence. No certainty
+        is needed: reaping only creates doubt, and a late 200 removes it.
+        """
+        query = (
+            sa.select(requests.c.request, requests.c.process, processes.c.heartbeat_us)
+            .outerjoin(processes, processes.c.process == requests.c.process)
+            .where(requests.c.account == account, requests.c.state == "sent")
+        )
+        with self._reading() as connection:
+            candidates = list(connection.execute(query))
+        reaped = 0
+        for request, process, heartbeat_us in candidates:
+            silent = heartbeat_us is None or to_us(now) - heartbeat_us > HEARTBEAT_DEAD / timedelta(microseconds=1)
+            if not (self._lock_is_gone(process) or (by_heartbeat and silent)):
+                continue
+            with self._writing() as connection:
+                if self._doubt(connection, account, request):
+                    _close_request(connection, request, "unknown", PROCESS_ENDED, None, now, state="unknown")
+                    reaped += 1
+        return reaped
+
+    def _lock_path(self, process: str) -> Path:
+        return self.path.with_name(self.path.name + ".locks") / f"{process}.lock"
+
+    def _lock_is_gone(self, process: str) -> bool:
+        if process in self._locks:
+            return False
+        path = self._lock_path(process)
+        if not path.exists():
+            return True
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        lock.release()
+        return True
+
+    # --- keys
 
     def lines(self, account: int, wanted: Sequence[bytes]) -> dict[bytes, KeyLine]:
         """Look keys up; unknown ones are absent from the answer."""
         with self._reading() as connection:
             return _read_lines(connection, account, wanted)
 
-    def claim(self, mark: Mark, events: Sequence[PlannedEvent], *, now: datetime, body_overhead: int = 1) -> Claim:
+    def every_line(self, account: int) -> Iterator[tuple[bytes, KeyLine]]:
+        """Give every key of an account with its line."""
+        with self._reading() as connection:
+            for key, *columns in connection.execute(sa.select(*_LINE_COLUMNS).where(keys.c.account == account)):
+                yield key, _line(columns)
+
+    def claim(
+        self,
+        mark: Mark,
+        events: Sequence[PlannedEvent],
+        *,
+        now: datetime,
+        policy: Policy | None = None,
+        once: Collection[bytes] = (),
+        body_bytes: int | None = None,
+    ) -> Claim:
         """Mark a request as sent and take its keys, in one durable transaction.
 
         Keys that may not go are cut; where none is left, nothing is written.
+
+        Args:
+            mark: Who sends.
+            events: What is to go, in body order.
+            now: The time.
+            policy: What may go beyond what is free.
+            once: Keys that this run has resent already; their doubt is not resent a second time.
+            body_bytes: Size of the body, where it is not the batch's.
+
+        Raises:
+            LedgerError: The ledger was replaced under the process.
         """
+        policy = policy or Policy()
+        cautious = Policy(resend_unknown=False, send_changed=policy.send_changed)
         with self._writing() as connection:
+            self._refuse_if_replaced(connection)
             lines = _read_lines(connection, mark.account, [one.key for one in events])
             won: list[PlannedEvent] = []
             lost: dict[bytes, Lost] = {}
             for one in events:
-                reason = lines.get(one.key, KeyLine()).may_claim(one.sha, now)
+                line = lines.get(one.key)
+                reason = line and line.may_claim(one.sha, now, cautious if one.key in once else policy)
                 if reason is None:
                     won.append(one)
                 else:
                     lost[one.key] = reason
             if won:
-                connection.execute(sa.insert(requests).values(_request_values(mark, won, now, body_overhead)))
-                new = [one for one in won if one.key not in lines]
-                _insert_claimed(connection, mark, new)
+                size = body_bytes or sum(len(one.body) + 1 for one in won) + 1
+                connection.execute(sa.insert(requests).values(_request_values(mark, won, now, size)))
+                _insert_claimed(connection, mark, [one for one in won if one.key not in lines], now)
                 known = [(one.key, lines[one.key].claimed(mark.request, one.sha)) for one in won if one.key in lines]
                 _write_lines(connection, mark.account, known)
-        return Claim(tuple(won), lost)
+        doubtful = frozenset(one.key for one in won if one.key in lines and lines[one.key].doubt)
+        return Claim(tuple(won), lost, doubtful)
 
     def record_accepted(
-        self, mark: Mark, events: Sequence[PlannedEvent], uuids: Sequence[str], *, batch_uuid: str | None, proof: str, now: datetime
+        self,
+        mark: Mark,
+        events: Sequence[PlannedEvent],
+        uuids: Sequence[str],
+        *,
+        batch_uuid: str | None,
+        proof: str,
+        now: datetime,
+        fresh_for: timedelta | None = None,
     ) -> None:
-        """Record one uuid per event, in body order."""
+        """Record one uuid per event, in body order; with `fresh_for`, their contacts as created just now."""
         with self._writing() as connection:
             pairs = list(zip(events, uuids, strict=True))
             if not _accept_plain(connection, mark, pairs):
                 lines = _read_lines(connection, mark.account, [one.key for one in events])
                 after = [(one.key, lines[one.key].was_accepted(mark.request, one.sha, uuid)) for one, uuid in pairs]
                 _write_lines(connection, mark.account, after)
-            _close_request(connection, mark, "accepted", proof, 200, now, batch_uuid=batch_uuid)
+            _close_request(connection, mark.request, "accepted", proof, 200, now, batch_uuid=batch_uuid)
+            connection.execute(
+                sa.update(accounts)
+                .where(accounts.c.account == mark.account)
+                .values(unknowns_in_a_row=0, tripped=False)
+            )
+            if fresh_for is not None:
+                _note_fresh(connection, mark.account, events, now, now + fresh_for)
 
     def record_released(
         self, mark: Mark, events: Sequence[PlannedEvent], *, outcome: str, proof: str, http_status: int | None, now: datetime
     ) -> None:
         """Record that none of a request's events was accepted; they may be claimed again."""
         with self._writing() as connection:
-            lines = _read_lines(connection, mark.account, [one.key for one in events])
-            after = [(one.key, lines[one.key].was_released(mark.request)) for one in events]
-            _write_lines(connection, mark.account, after)
-            _close_request(connection, mark, outcome, proof, http_status, now)
+            self._change(connection, mark, events, lambda line, _: line.was_released(mark.request))
+            _close_request(connection, mark.request, outcome, proof, http_status, now)
 
     def record_refused(
         self,
@@ -303,52 +484,173 @@ class Ledger:
         now: datetime,
     ) -> None:
         """Record the events that RD Station named as refused; the others are released."""
+
+        def after(line: KeyLine, position: int) -> KeyLine:
+            return line.was_refused(mark.request) if position in errors else line.was_released(mark.request)
+
         with self._writing() as connection:
-            lines = _read_lines(connection, mark.account, [one.key for one in events])
-            after = []
-            for position, one in enumerate(events):
-                line = lines[one.key]
-                after.append(
-                    (one.key, line.was_refused(mark.request) if position in errors else line.was_released(mark.request))
-                )
-            _write_lines(connection, mark.account, after)
-            connection.execute(
-                sa.insert(refusals),
-                [
-                    {"request": mark.request, "position": at, "code": error.code, "path": error.path, "message": error.message}
-                    for at, error in errors.items()
-                ],
-            )
-            _close_request(connection, mark, "refused", proof, http_status, now)
+            self._change(connection, mark, events, after)
+            _write_refusals(connection, mark.request, errors)
+            _close_request(connection, mark.request, "refused", proof, http_status, now)
 
     def record_deferred(
-        self, mark: Mark, events: Sequence[PlannedEvent], *, not_before: datetime, proof: str, now: datetime
+        self, mark: Mark, events: Sequence[PlannedEvent], deferred: Collection[int], *, not_before: datetime, proof: str, now: datetime
     ) -> None:
-        """Record that a contact's limit holds these events back until then."""
+        """Record that a contact's limit holds back the events at these positions; the others are released."""
+
+        def after(line: KeyLine, position: int) -> KeyLine:
+            if position in deferred:
+                return line.was_deferred(mark.request, not_before)
+            return line.was_released(mark.request)
+
         with self._writing() as connection:
-            lines = _read_lines(connection, mark.account, [one.key for one in events])
-            after = [(one.key, lines[one.key].was_deferred(mark.request, not_before)) for one in events]
-            _write_lines(connection, mark.account, after)
-            _close_request(connection, mark, "deferred", proof, 429, now)
+            self._change(connection, mark, events, after)
+            _close_request(connection, mark.request, "deferred", proof, 429, now)
 
     def record_unknown(self, mark: Mark, *, proof: str, http_status: int | None, now: datetime) -> None:
         """Record that nothing tells whether a request was registered: its keys are in doubt."""
         with self._writing() as connection:
             self._doubt(connection, mark.account, mark.request)
-            _close_request(connection, mark, "unknown", proof, http_status, now, state="unknown")
-
-    def reap_run(self, run: str, account: int, *, process: str, now: datetime) -> int:
-        """Put in doubt what an earlier, ended process of the same run was sending; give how many requests."""
-        with self._writing() as connection:
-            query = sa.select(requests.c.request, requests.c.batch).where(
-                requests.c.run == run, requests.c.state == "sent", requests.c.process != process
+            _close_request(connection, mark.request, "unknown", proof, http_status, now, state="unknown")
+            connection.execute(
+                sa.update(accounts)
+                .where(accounts.c.account == mark.account)
+                .values(unknowns_in_a_row=accounts.c.unknowns_in_a_row + 1)
             )
-            dead = connection.execute(query).all()
-            for request, batch in dead:
-                self._doubt(connection, account, request)
-                mark = Mark(request, account, run, process, batch)
-                _close_request(connection, mark, "unknown", "its process ended before the answer", None, now, state="unknown")
-        return len(dead)
+
+    def hold_back(self, mark: Mark, events: Sequence[PlannedEvent], *, not_before: datetime, now: datetime) -> None:
+        """Defer events that were not sent, because their contact has had its share."""
+        with self._writing() as connection:
+            lines = _read_lines(connection, mark.account, [one.key for one in events])
+            _insert_claimed(connection, mark, [one for one in events if one.key not in lines], now)
+            claimed = {one.key: KeyLine().claimed(mark.request, one.sha) for one in events} | lines
+            held = [(key, line.was_held_back(mark.request, not_before)) for key, line in claimed.items()]
+            _write_lines(connection, mark.account, held)
+
+    def resolve(self, account: int, key: bytes, sha: bytes, decision: Decision, *, now: datetime) -> Unresolvable | None:
+        """Apply a person's decision to one key, comparing and swapping its line; tell why it does not apply."""
+        with self._writing() as connection:
+            line = _read_lines(connection, account, [key]).get(key, KeyLine())
+            if decision.decision == "withdraw":
+                refused = None if line.resend is not None or line.held is not None else Unresolvable.NOT_UNKNOWN
+                after = line.was_withdrawn()
+            else:
+                refused = line.unresolvable(sha)
+                after = line.was_ordered(sha) if decision.decision == "resend" else line.was_held(decision.decision)
+            if refused is not None:
+                return refused
+            _write_lines(connection, account, [(key, after)])
+            connection.execute(
+                sa.insert(resolutions).values(
+                    account=account,
+                    event_key=key,
+                    decision=decision.decision,
+                    decided_by=decision.by,
+                    why=decision.why,
+                    decided_us=to_us(now),
+                )
+            )
+        return None
+
+    def resolutions(self, account: int, wanted: Sequence[bytes]) -> dict[bytes, Resolution]:
+        """Give the last decision on each key that had one."""
+        found: dict[bytes, Resolution] = {}
+        with self._reading() as connection:
+            for part in _parts(wanted):
+                query = (
+                    sa.select(resolutions)
+                    .where(resolutions.c.account == account, resolutions.c.event_key.in_(part))
+                    .order_by(resolutions.c.decided_us)
+                )
+                for row in connection.execute(query):
+                    found[row.event_key] = Resolution(
+                        row.event_key, row.decision, row.decided_by, row.why, _known(from_us(row.decided_us))
+                    )
+        return found
+
+    def join(self, account: int, known: Iterable[tuple[bytes, KeyLine]]) -> int:
+        """Take over what an audit knew; give how many lines changed. Attempts and orders stay as they are."""
+        changed = 0
+        with self._writing() as connection:
+            for part in _batched(known, LOOKUP_KEYS):
+                lines = _read_lines(connection, account, [key for key, _ in part])
+                after = {key: lines.get(key, KeyLine()).joined(other) for key, other in part}
+                moved = {key: line for key, line in after.items() if line != lines.get(key)}
+                nothing = {"of": account, "by": None, "sha": None, "whose": None, "in_run": None, "at": None}
+                new = [nothing | {"key": key} for key in sorted(moved) if key not in lines]
+                if new:
+                    connection.execute(_INSERT_CLAIMED, new)
+                _write_lines(connection, account, list(moved.items()))
+                changed += len(moved)
+        return changed
+
+    # --- questions
+
+    def open_unknowns(self, account: int, *, now: datetime) -> int:
+        """Count the requests of the last 24 hours whose fate is still open: neither accepted since nor resolved."""
+        since = to_us(now - FUSE_WINDOW)
+        with self._reading() as connection:
+            query = sa.select(requests.c.request, requests.c.event_keys).where(
+                requests.c.account == account,
+                requests.c.state == "unknown",
+                requests.c.answered_us >= since,
+                requests.c.proof != PROCESS_ENDED,
+            )
+            found = 0
+            for request, held in list(connection.execute(query)):
+                lines = _read_lines(connection, account, _split_keys(held))
+                found += any(
+                    fact.of == request and line.held is None and line.resend is None
+                    for line in lines.values()
+                    for fact in line.doubt
+                )
+        return found
+
+    def contact_events(self, account: int, contact: bytes, *, since: datetime) -> int:
+        """Count a contact's events that were accepted or left in doubt since then."""
+        query = (
+            sa.select(sa.func.count())
+            .select_from(keys)
+            .where(
+                keys.c.account == account,
+                keys.c.contact == contact,
+                keys.c.claimed_us >= to_us(since),
+                sa.or_(keys.c.accepted.is_not(None), keys.c.doubt.is_not(None)),
+            )
+        )
+        with self._reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def fresh_until(self, account: int, contacts: Collection[bytes], *, now: datetime) -> dict[bytes, datetime]:
+        """Tell which contacts were created too recently to be used, and until when."""
+        found: dict[bytes, datetime] = {}
+        with self._reading() as connection:
+            for part in _parts(sorted(contacts)):
+                query = sa.select(fresh_contacts.c.contact, fresh_contacts.c.until_us).where(
+                    fresh_contacts.c.account == account,
+                    fresh_contacts.c.contact.in_(part),
+                    fresh_contacts.c.until_us > to_us(now),
+                )
+                found |= {contact: _known(from_us(until)) for contact, until in connection.execute(query)}
+        return found
+
+    def inputs_of(self, account: int, wanted: Sequence[bytes]) -> dict[bytes, str]:
+        """Give, of each accepted key, the checksum of the input that it came from, where that is known."""
+        found: dict[bytes, str] = {}
+        with self._reading() as connection:
+            for part in _parts(wanted):
+                query = (
+                    sa.select(keys.c.event_key, runs.c.input_sha256)
+                    .join(runs, runs.c.run == keys.c.run)
+                    .where(keys.c.account == account, keys.c.event_key.in_(part), keys.c.accepted.is_not(None))
+                )
+                found |= {key: digest for key, digest in connection.execute(query)}
+        return found
+
+    def run_of(self, request: str) -> str | None:
+        """Give the run of a request."""
+        with self._reading() as connection:
+            return connection.execute(sa.select(requests.c.run).where(requests.c.request == request)).scalar()
 
     def requests_of(self, run: str) -> Iterator[RequestLine]:
         """Give a run's requests in the order in which they were marked."""
@@ -357,6 +659,7 @@ class Ledger:
             for row in connection.execute(query):
                 yield RequestLine(
                     row.request,
+                    row.run,
                     row.batch,
                     row.state,
                     row.outcome,
@@ -364,6 +667,7 @@ class Ledger:
                     row.http_status,
                     row.batch_uuid,
                     row.body_bytes,
+                    row.event_keys,
                     row.ordinals,
                     _known(from_us(row.marked_us)),
                     from_us(row.answered_us),
@@ -380,11 +684,62 @@ class Ledger:
                 for row in connection.execute(query)
             }
 
-    def _doubt(self, connection: sa.Connection, account: int, request: str) -> None:
-        held = connection.execute(sa.select(requests.c.event_keys).where(requests.c.request == request)).scalar_one()
-        wanted = [held[at : at + 32] for at in range(0, len(held), 32)]
+    def faults(self) -> Iterator[str]:
+        """Name what contradicts itself: damaged pages, keys held by closed requests, requests without their keys."""
+        with self._reading() as connection:
+            for (line,) in connection.execute(sa.text("PRAGMA integrity_check")):
+                if line != "ok":
+                    yield f"the file is damaged: {line}"
+            held = (
+                sa.select(keys.c.event_key, keys.c.request, requests.c.state)
+                .outerjoin(requests, requests.c.request == keys.c.request)
+                .where(keys.c.request.is_not(None))
+            )
+            for key, request, state in connection.execute(held):
+                if state != "sent":
+                    yield f"{key.hex()[:16]}… is held by request {request}, which is {state or 'not recorded'}"
+            sent = sa.select(requests).where(requests.c.state == "sent")
+            for row in list(connection.execute(sent)):
+                wanted = _split_keys(row.event_keys)
+                lines = _read_lines(connection, row.account, wanted)
+                lacking = [key for key in wanted if key not in lines or lines[key].request != row.request]
+                if lacking:
+                    yield f"request {row.request} is marked as sent without {len(lacking)} of its keys"
+
+    # --- within a transaction
+
+    def _change(
+        self,
+        connection: sa.Connection,
+        mark: Mark,
+        events: Sequence[PlannedEvent],
+        after: Callable[[KeyLine, int], KeyLine],
+    ) -> None:
+        lines = _read_lines(connection, mark.account, [one.key for one in events])
+        changed = [(one.key, after(lines[one.key], position)) for position, one in enumerate(events)]
+        _write_lines(connection, mark.account, changed)
+
+    def _doubt(self, connection: sa.Connection, account: int, request: str) -> bool:
+        """Put a request's keys in doubt; False where it was closed meanwhile."""
+        row = connection.execute(
+            sa.select(requests.c.event_keys, requests.c.state).where(requests.c.request == request)
+        ).one()
+        if row.state != "sent":
+            return False
+        wanted = _split_keys(row.event_keys)
         lines = _read_lines(connection, account, wanted)
         _write_lines(connection, account, [(key, lines[key].was_lost(request)) for key in wanted])
+        return True
+
+    def _refuse_if_replaced(self, connection: sa.Connection) -> None:
+        """A process goes on only in the ledger that it opened: in another one it would write into the void."""
+        try:
+            same = self.path.stat().st_ino == self._inode
+        except OSError:
+            same = False
+        query = sa.select(meta.c.value).where(meta.c.name == "ledger_id")
+        if not same or connection.execute(query).scalar() != self.ledger_id:
+            raise LedgerError("ledger_replaced", path=self.path)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -410,6 +765,14 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+def _version(connection: sa.Connection) -> int | None:
+    """Give the schema version of a ledger, None of an empty file."""
+    if not sa.inspect(connection).has_table("meta"):
+        return None
+    found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema_version")).scalar()
+    return int(found or 0)
+
+
 def _write_facts(connection: sa.Connection) -> None:
     facts = {
         "schema_version": str(SCHEMA_VERSION),
@@ -433,7 +796,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise LedgerError("ledger_unusable", path=path, reason=error.strerror or str(error)) from error
 
 
-def _request_values(mark: Mark, won: Sequence[PlannedEvent], now: datetime, overhead: int) -> dict[str, Any]:
+def _request_values(mark: Mark, won: Sequence[PlannedEvent], now: datetime, body_bytes: int) -> dict[str, Any]:
     return {
         "request": mark.request,
         "account": mark.account,
@@ -441,16 +804,16 @@ def _request_values(mark: Mark, won: Sequence[PlannedEvent], now: datetime, over
         "process": mark.process,
         "batch": mark.batch,
         "state": "sent",
-        "body_bytes": sum(len(one.body) + 1 for one in won) + overhead,
+        "body_bytes": body_bytes,
         "event_keys": b"".join(one.key for one in won),
         "ordinals": b"".join(one.ordinal.to_bytes(4, "little") for one in won),
         "marked_us": to_us(now),
     }
 
 
-def _close_request(
+def _close_request(  # noqa: PLR0913 -- the columns of an outcome
     connection: sa.Connection,
-    mark: Mark,
+    request: str,
     outcome: str,
     proof: str,
     http_status: int | None,
@@ -461,7 +824,7 @@ def _close_request(
 ) -> None:
     connection.execute(
         sa.update(requests)
-        .where(requests.c.request == mark.request)
+        .where(requests.c.request == request)
         .values(
             state=state,
             outcome=outcome,
@@ -473,7 +836,35 @@ def _close_request(
     )
 
 
-_SELECT_LINES = sa.select(
+def _write_refusals(connection: sa.Connection, request: str, errors: Mapping[int, ApiError]) -> None:
+    connection.execute(
+        sa.insert(refusals),
+        [
+            {"request": request, "position": at, "code": error.code, "path": error.path, "message": error.message}
+            for at, error in errors.items()
+        ],
+    )
+
+
+def _note_fresh(
+    connection: sa.Connection, account: int, events: Sequence[PlannedEvent], now: datetime, until: datetime
+) -> None:
+    connection.execute(
+        sa.delete(fresh_contacts).where(fresh_contacts.c.account == account, fresh_contacts.c.until_us <= to_us(now))
+    )
+    insert = sqlite.insert(fresh_contacts)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["account", "contact"], set_={"until_us": insert.excluded.until_us}
+        ),
+        [
+            {"account": account, "contact": contact, "until_us": to_us(until)}
+            for contact in sorted({one.contact for one in events})
+        ],
+    )
+
+
+_LINE_COLUMNS = (
     keys.c.event_key,
     keys.c.request,
     keys.c.sent_sha,
@@ -483,31 +874,22 @@ _SELECT_LINES = sa.select(
     keys.c.held,
     keys.c.why,
     keys.c.not_before_us,
-).where(keys.c.account == sa.bindparam("of"), keys.c.event_key.in_(sa.bindparam("wanted", expanding=True)))
+    keys.c.contact,
+    keys.c.refused_sha,
+)
+_SELECT_LINES = sa.select(*_LINE_COLUMNS).where(
+    keys.c.account == sa.bindparam("of"), keys.c.event_key.in_(sa.bindparam("wanted", expanding=True))
+)
 _UPDATE_LINE = (
     sa.update(keys)
     .where(keys.c.account == sa.bindparam("of"), keys.c.event_key == sa.bindparam("key"))
     .values(
         {
             name: sa.bindparam(name)
-            for name in ("request", "sent_sha", "accepted", "doubt", "resend_sha", "held", "why", "not_before_us")
+            for name in ("request", "sent_sha", "accepted", "doubt", "resend_sha", "held", "why", "not_before_us", "refused_sha")
         }
     )
 )
-
-
-def _read_lines(connection: sa.Connection, account: int, wanted: Sequence[bytes]) -> dict[bytes, KeyLine]:
-    found: dict[bytes, KeyLine] = {}
-    for start in range(0, len(wanted), LOOKUP_KEYS):
-        part = wanted[start : start + LOOKUP_KEYS]
-        for row in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
-            key, request, sent_sha, accepted, doubt, resend, held, why, not_before = row
-            found[key] = KeyLine(
-                request, sent_sha, _facts(accepted), _facts(doubt), resend, held, why, from_us(not_before)
-            )
-    return found
-
-
 _INSERT_CLAIMED = sa.insert(keys).values(
     account=sa.bindparam("of"),
     event_key=sa.bindparam("key"),
@@ -515,6 +897,8 @@ _INSERT_CLAIMED = sa.insert(keys).values(
     sent_sha=sa.bindparam("sha"),
     why="new",
     contact=sa.bindparam("whose"),
+    run=sa.bindparam("in_run"),
+    claimed_us=sa.bindparam("at"),
 )
 _ACCEPT_PLAIN = (
     sa.update(keys)
@@ -529,10 +913,33 @@ _ACCEPT_PLAIN = (
 )
 
 
-def _insert_claimed(connection: sa.Connection, mark: Mark, events: Sequence[PlannedEvent]) -> None:
+def _read_lines(connection: sa.Connection, account: int, wanted: Sequence[bytes]) -> dict[bytes, KeyLine]:
+    found: dict[bytes, KeyLine] = {}
+    for part in _parts(wanted):
+        for key, *columns in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
+            found[key] = _line(columns)
+    return found
+
+
+def _line(columns: Sequence[Any]) -> KeyLine:
+    request, sent_sha, accepted, doubt, resend, held, why, not_before, contact, refused = columns
+    return KeyLine(
+        request, sent_sha, _facts(accepted), _facts(doubt), resend, held, why, from_us(not_before), contact, refused
+    )
+
+
+def _insert_claimed(connection: sa.Connection, mark: Mark, events: Sequence[PlannedEvent], now: datetime) -> None:
     """Write the lines of keys that were never seen, as `KeyLine().claimed` would have them."""
     rows = [
-        {"of": mark.account, "key": one.key, "by": mark.request, "sha": one.sha, "whose": one.contact}
+        {
+            "of": mark.account,
+            "key": one.key,
+            "by": mark.request,
+            "sha": one.sha,
+            "whose": one.contact,
+            "in_run": mark.run,
+            "at": to_us(now),
+        }
         for one in sorted(events, key=lambda one: one.key)
     ]
     if rows:
@@ -565,6 +972,7 @@ def _write_lines(connection: sa.Connection, account: int, lines: Sequence[tuple[
             "held": line.held,
             "why": line.why,
             "not_before_us": None if line.not_before is None else to_us(line.not_before),
+            "refused_sha": line.refused,
         }
         for key, line in sorted(lines, key=lambda pair: pair[0])
     ]
@@ -582,6 +990,26 @@ def _text(facts: Sequence[Fact]) -> str | None:
     return "\n".join(f"{fact.sha.hex()} {fact.of}" for fact in facts) or None
 
 
+def _split_keys(joined: bytes) -> list[bytes]:
+    return [joined[at : at + 32] for at in range(0, len(joined), 32)]
+
+
+def _parts(wanted: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS))
+
+
+def _batched(pairs: Iterable[tuple[bytes, KeyLine]], size: int) -> Iterator[list[tuple[bytes, KeyLine]]]:
+    part: list[tuple[bytes, KeyLine]] = []
+    for pair in pairs:
+        part.append(pair)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
 def _known(moment: datetime | None) -> datetime:
     assert moment is not None  # noqa: S101 -- the column is never null
     return moment
+

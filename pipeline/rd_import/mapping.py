@@ -7,7 +7,7 @@ from rdstation_events.event_type import EventType, FieldSpec
 
 from rd_import.cells import SHOWN_CHARACTERS
 from rd_import.validate import sift
-from rd_import.values import EVENT, OCCURRENCE, PROBLEM_SCHEMA, ROW, EventGroup, RowGroup, Sifted
+from rd_import.values import EVENT, KEY, OCCURRENCE, PROBLEM_SCHEMA, ROW, EventGroup, RowGroup, Sifted
 
 ITEMS: Final = "line_items"
 LEGAL_BASES: Final = "legal_bases"
@@ -93,7 +93,7 @@ def _shown(name: str, dtype: pl.DataType) -> pl.Expr:
 
 def _header(table: pl.DataFrame) -> list[str]:
     ours = {ROW, EVENT, OCCURRENCE, "event_timestamp"}  # the source's own date may differ from row to row
-    return [n for n in table.columns if n not in ours and not n.startswith(f"{ITEMS}.")]
+    return [n for n in table.columns if n not in ours and not n.startswith((f"{ITEMS}.", KEY))]
 
 
 def _too_many_items(table: pl.DataFrame, event_type: EventType) -> pl.DataFrame:
@@ -132,6 +132,7 @@ def _events(table: pl.DataFrame, event_type: EventType) -> EventGroup:
     if ITEMS in table.columns:
         table = table.with_columns(pl.when(pl.col(ITEMS).list.len() > 0).then(pl.col(ITEMS)).alias(ITEMS))
     facts = [ROW, EVENT, OCCURRENCE, *event_type.identity, "event_timestamp", "identifier"]
+    facts += [name for name in table.columns if name.startswith(KEY)]
     payload = [
         _wire(spec).alias(spec.column)
         for spec in event_type.fields

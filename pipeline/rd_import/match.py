@@ -9,7 +9,7 @@ import polars as pl
 from rdstation_events.event_type import CUSTOM_FIELD, EventType
 
 from rd_import.errors import JobError
-from rd_import.values import ROW, ExportFacts, RowGroup
+from rd_import.values import KEY, ROW, ExportFacts, RowGroup
 
 LEGAL_BASES_CELL = "legal_bases"
 """A column that holds all legal bases of a row as JSON, as the API writes them."""
@@ -24,12 +24,14 @@ class Matching:
         constants: Field → the value of every row.
         unmatched: Columns that feed no field.
         derivable: Required fields that no column feeds but that `cells` derives.
+        key: Columns that make an event unique in place of the type's identity; they need not be sent.
     """
 
     fields: Mapping[str, str]
     constants: Mapping[str, str]
     unmatched: tuple[str, ...]
     derivable: tuple[str, ...]
+    key: tuple[str, ...] = ()
 
 
 DERIVED: Mapping[str, tuple[str, ...]] = {
@@ -40,7 +42,12 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
 
 
 def match_columns(
-    facts: ExportFacts, event_type: EventType, *, renames: Mapping[str, str], constants: Mapping[str, str]
+    facts: ExportFacts,
+    event_type: EventType,
+    *,
+    renames: Mapping[str, str],
+    constants: Mapping[str, str],
+    key: Sequence[str] = (),
 ) -> Matching:
     """Decide which column feeds which field: what the user says, then columns that bear a field's own name.
 
@@ -54,6 +61,9 @@ def match_columns(
             raise JobError(
                 "no_such_column", path=facts.path, column=column, field=name, columns=_listed(facts.columns)
             )
+    for column in key:
+        if column not in facts.columns:
+            raise JobError("no_such_key", path=facts.path, column=column, columns=_listed(facts.columns))
     known = [spec.column for spec in event_type.fields]
     if event_type.legal_base_categories:
         known.append(LEGAL_BASES_CELL)
@@ -83,8 +93,9 @@ def match_columns(
             columns=facts.columns,
             close={name: _closest(name, facts.columns) for name in missing},
         )
-    used = set(fields.values())
-    return Matching(fields, dict(constants), tuple(c for c in facts.columns if c not in used), derivable)
+    used = {*fields.values(), *key}
+    unmatched = tuple(column for column in facts.columns if column not in used)
+    return Matching(fields, dict(constants), unmatched, derivable, tuple(key))
 
 
 def match(group: RowGroup, matching: Matching) -> RowGroup:
@@ -105,6 +116,10 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
         for name, column in matching.fields.items()
     ]
     columns += [pl.lit(value).alias(name) for name, value in matching.constants.items()]
+    columns += [
+        pl.col(column).str.strip_chars().replace("", None).alias(f"{KEY} {place}")
+        for place, column in enumerate(matching.key)
+    ]
     return RowGroup(table.select(columns))
 
 

@@ -80,6 +80,44 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "{invalid} of {rows} rows are invalid, more than {limit}; nothing was sent.",
         "mend the causes above, or allow it: --max-invalid 100%",
     ),
+    "past_events": (
+        "{events} events are more than {days} days old; RD Station would date them now, and automations would fire.",
+        "say what is meant: --past send, or --past skip to leave them out",
+    ),
+    "repeated_events": (
+        "{events} events have the same identity as events of another file, and {event_type} has no id or time to tell "
+        "new ones from repeated ones.",
+        "say what is meant: --repeats skip, or --repeats send; better, name columns that make an event unique: --key COLS",
+    ),
+    "no_such_key": ("{path} has no column `{column}`, which --key names; it has {columns}.", "use the column's name as it stands in the header"),
+    "ledger_replaced": (
+        "the ledger `{path}` was moved or replaced while this run was sending; the run stopped.",
+        "put the earlier file back, or rebuild it from the audits: rd-import ledger add AUDIT…; then run the same command again",
+    ),
+    "run_folder_lost": ("the run folder `{path}` is gone or not whole.", "run the import again with the same file"),
+    "token_store_unreadable": ("the token store `{path}` cannot be read.", "authorise again and set RD_IMPORT_REFRESH_TOKEN"),
+    "token_ended": (
+        "RD Station says that the access token has ended, and there is nothing to renew it with.",
+        "set RD_IMPORT_CLIENT_ID, RD_IMPORT_CLIENT_SECRET and RD_IMPORT_REFRESH_TOKEN, or a new RD_IMPORT_TOKEN",
+    ),
+    "authorise_again": ("RD Station refused to renew the token (HTTP {status}).", "a person must authorise the app again"),
+    "no_new_token": ("RD Station gave no new access token ({reason}).", "run the same command again in a while"),
+    "account_mismatch": (
+        "these credentials belong to `{bound}` in this ledger, not to `{scope}`.",
+        "use the account's own label (--account), or its own credentials; a mix would hide what was sent before",
+    ),
+    "not_an_audit": ("`{path}` is no audit of rd-import.", "name a file that ends in .audit.parquet, or one beside it in .open"),
+    "no_such_run": ("there is no run `{run}` in the ledger `{path}`.", "rd-import status lists the runs"),
+    "nothing_to_resume": ("no run in the ledger `{path}` has anything left to send.", "rd-import status lists the runs"),
+    "bodies_gone": ("what run `{run}` would send is no longer on disk.", "run the import again with the same file"),
+    "other_account": ("run `{run}` belongs to `{scope}`, not to the account in use.", "set that account's credentials, --base-url and --account"),
+    "is_running": ("run `{run}` is being sent right now by another process.", "wait for it to end; rd-import status shows it"),
+    "resolve_how": ("a decision is missing.", "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT"),
+    "no_ledger": ("there is no ledger at `{path}`.", "name it with --ledger, or rebuild it: rd-import ledger add AUDIT…"),
+    "no_answer_to_probe": ("RD Station gave no usable answer ({reason}).", "try the probe again later"),
+    "unpaced": ("--rate 0 (unpaced) is for this machine only; RD Station counts every request.", "leave --rate out"),
+    "only_conversions": ("with an API key only CONVERSION can be sent, not {event_type}.", "set RD_IMPORT_TOKEN for the other types"),
+    "bad_scenario": ("{reason}", "rd-import sandbox --scenario takes a name or a TOML file"),
     "audit_exists": ("`{path}` exists already.", "another run's audit is never replaced: name another --audit"),
     "cannot_write_audit": ("the audit `{path}` cannot be written: {reason}.", "name another place: --audit PATH"),
     "cannot_write_folder": ("`{path}` cannot be written: {reason}.", "free space, change its permissions, or name another place: --run-dir DIR"),
@@ -120,6 +158,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "EVENT_TOO_LARGE": ("the event alone has {value} bytes; a request holds {limit}", "shorten its texts or leave items out"),
     "WRONG_NUMBER_OF_CELLS": ("the row has {value} cells; the header has {limit}", "put cells that hold the delimiter in quotes"),
     "BROKEN_QUOTES": ("the row's quotes do not pair up", 'double each quote inside a cell: "5"" TV"'),
+    "CONTACT_CONFLICT": (
+        "the same event was sent before for another contact",
+        "check the id and the e-mail; use --key or another id if these are different events",
+    ),
     "SIBLING_INVALID": ("another row of the same event is invalid ({place}); an event goes whole or not at all", "mend that row"),
 }
 """Code of a flaw → sentence and hint."""

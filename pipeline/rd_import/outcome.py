@@ -26,6 +26,7 @@ class Observation:
         body: Of the answer.
         asked_bytes: How many bytes of the request body were asked for.
         failure: What went wrong, in words, where there is no answer.
+        generation: Which access token it was sent with, counted from 0.
     """
 
     status: int | None
@@ -33,6 +34,7 @@ class Observation:
     body: bytes = b""
     asked_bytes: int = 0
     failure: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,6 @@ def pack(events: Iterable[PlannedEvent], *, max_bytes: int) -> Iterator[Batch]:
         yield Batch(number, waiting)
 
 
-def body_of(events: Iterable[PlannedEvent]) -> bytes:
-    """Join events into the request body that `pack` measured."""
-    return b"[" + b",".join(event.body for event in events) + b"]"
+def body_of(events: Iterable[bytes]) -> bytes:
+    """Join encoded events into the request body that `pack` measured."""
+    return b"[" + b",".join(events) + b"]"

@@ -4,37 +4,38 @@ Exports are read, their columns matched, rows gathered into events, typed, valid
 run folder; the preview is computed from it. What it holds is packed, sent, and audited.
 """
 
-import time
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
-from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
+from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
 
-from rd_import.audit import claim_audit_path, default_audit_path, write_audit
+from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
 from rd_import.cells import CellFormat, type_cells
 from rd_import.encode import encode
 from rd_import.errors import JobError, LedgerError, NothingSent
+from rd_import.exchange import Exchange
 from rd_import.gather import gather
 from rd_import.job import Job
 from rd_import.ledger import Ledger
 from rd_import.mapping import map_rows
 from rd_import.match import Matching, match, match_columns
-from rd_import.pack import pack
-from rd_import.preview import payload_lines
+from rd_import.plan import Decisions, Standing, heavy_contacts, input_of, number_on, standing, unsent
 from rd_import.read import Export, find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
-from rd_import.send import Clock, Pace, Sender, Sending
-from rd_import.service import Service
+from rd_import.send import Clock, Pace, Rules, Sender, Sending
 from rd_import.validate import validate
-from rd_import.values import EVENT, EncodedGroup, PlannedEvent, RowGroup, RunResult, Sifted
+from rd_import.values import EVENT, RowGroup, RunResult
 
+LOWEST_CONTACT_LIMIT: Final = 24  # events a day and contact: the smallest figure that any source gives
 PENDING: Final = ("unknown", "deferred", "not_sent")
 
 
@@ -85,7 +86,8 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
     cells = _cell_format(job)
     exports = find_exports(job)
     matchings = [
-        match_columns(one.facts, event_type, renames=job.renames, constants=job.constants) for one in exports
+        match_columns(one.facts, event_type, renames=job.renames, constants=job.constants, key=job.key)
+        for one in exports
     ]
     folder = RunFolder.create(job.run_dir, clock.now())
     try:
@@ -100,7 +102,7 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
                 encoded = encode(events, event_type, namespace="", max_body=job.max_body)
                 writer.keep_problems(encoded.problems)
                 writer.keep_events(encoded.kept)
-                counts.add(group, encoded, valid.kept)
+                counts.add(group, valid.kept)
             writer.finish()
         folder.save_facts(_facts(job, event_type, exports, matchings, writer, counts, clock.now()))
     except OSError as error:
@@ -114,26 +116,63 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
     return folder
 
 
-def ensure_sendable(job: Job, folder: RunFolder) -> None:
-    """Refuse to send what only a person can have meant.
-
-    Raises:
-        NothingSent: Too few rows, or too many of them invalid.
-    """
+def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
+    """Name what only a person can decide before a run is sent; empty where nothing is open."""
+    open_ones = []
     if folder.rows < job.min_rows:
-        raise NothingSent("too_few_rows", rows=folder.rows, least=job.min_rows)
+        open_ones.append(NothingSent("too_few_rows", rows=folder.rows, least=job.min_rows))
     invalid = folder.facts["invalid_rows"]
     if job.max_invalid.exceeded(invalid, folder.rows):
-        raise NothingSent("too_many_invalid", invalid=invalid, rows=folder.rows, limit=job.max_invalid)
+        open_ones.append(NothingSent("too_many_invalid", invalid=invalid, rows=folder.rows, limit=job.max_invalid))
+    if stands.past and job.past is None:
+        open_ones.append(NothingSent("past_events", events=stands.past, days=job.max_age_days))
+    if stands.repeats and job.repeats is None:
+        open_ones.append(NothingSent("repeated_events", events=stands.repeats, event_type=job.event_type))
+    return open_ones
+
+
+def stands(job: Job, folder: RunFolder, ledger: Ledger | None, account: int | None, now: datetime) -> Standing:
+    """Look at a run's events as the ledger stands."""
+    max_age = timedelta(days=job.max_age_days)
+    return standing(folder, ledger, account, now=now, policy=job.policy, max_age=max_age)
+
+
+def unfinished_run(job: Job, folder: RunFolder, ledger: Ledger, account: int) -> tuple[RunFolder, Path] | None:
+    """Find an interrupted run of the same input, type and mapping that no process is working on, and its audit's place."""
+    for run in ledger.runs():
+        same = run["account"] == account and run["input_sha256"] == input_of(folder)
+        if not same or run["finished_us"] is not None or run["event_type"] != folder.facts["event_type"]:
+            continue
+        try:
+            earlier = RunFolder.open(Path(run["folder"]))
+        except LedgerError:
+            continue
+        whole = earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
+        if whole and not ledger.is_running(run["run"]):
+            return earlier, job.audit_path or Path(run["audit_path"])
+    return None
+
+
+def decide(job: Job, folder: RunFolder, ledger: Ledger, account: int, now: datetime) -> None:
+    """Write down how the open questions of a run were answered; sending and audit hold to it."""
+    if folder.facts.get("decided"):
+        return
+    past_before = now - timedelta(days=job.max_age_days) if job.past == "skip" else None
+    if job.repeats == "send" and folder.facts["weak_identity"]:
+        number_on(folder, ledger, account)
+    folder.facts["decisions"] = Decisions(past_before, job.repeats).to_facts()
+    folder.facts["decided"] = True
+    folder.save_facts(folder.facts)
 
 
 def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     folder: RunFolder,
     *,
     job: Job,
+    audit_path: Path,
     ledger: Ledger,
     account: int,
-    service: Service,
+    exchange: Exchange,
     clock: Clock,
     pace: Pace,
     started: datetime,
@@ -145,52 +184,84 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     Raises:
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
         LedgerError: The ledger cannot be used.
-        AccountError: RD Station refuses the account; the audit stands.
     """
-    audit_path = job.audit_path or default_audit_path(job.exports[0], started)
-    claim_audit_path(audit_path, named=job.audit_path is not None)
+    now = clock.now()
     folder.keep_contacts(ledger.secret)
+    decide(job, folder, ledger, account, now)
+    write_open_audit(folder, ledger, account, audit_path)
     ledger.begin_run(
         folder.run_id,
         account=account,
         event_type=folder.facts["event_type"],
-        input_sha256=" ".join(export["sha256"] for export in folder.facts["exports"]),
+        input_sha256=input_of(folder),
+        folder=folder.path,
         audit_path=audit_path,
-        now=clock.now(),
+        now=now,
     )
+    facts = ledger.facts(account)
+    event_type = EVENT_TYPES[folder.facts["event_type"]]
     sender = Sender(
         ledger=ledger,
-        service=service,
+        exchange=exchange,
         account=account,
         run=folder.run_id,
         clock=clock,
         pace=pace,
-        max_body=min(job.max_body, ledger.learnt_max_body(account) or job.max_body),
+        max_body=min(job.max_body, facts.max_body or job.max_body),
+        rules=Rules(
+            policy=job.policy,
+            max_unknown=job.max_unknown,
+            refused_allowed=job.max_refused_allows,
+            creates_contacts=event_type.creates_contact,
+            needs_contacts=event_type.needs_contact,
+            max_per_contact=api_facts.EVENTS_PER_CONTACT_AND_DAY,
+            heavy_contacts=heavy_contacts(folder, facts.max_per_contact or LOWEST_CONTACT_LIMIT),
+        ),
         stop_asked=stop_asked,
         on_progress=on_progress,
     )
-    sending = sender.send(pack(_unsent(folder, ledger, account), max_bytes=job.max_body))
-    result = _conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
-    ledger.finish_run(folder.run_id, clock.now())
-    if not any(result.states.get(state) for state in PENDING):
-        folder.forget_contents()
-    return result
+    sending = sender.send(unsent(folder, ledger, account, now=now, policy=job.policy))
+    return conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
 
 
-def refuse(folder: RunFolder, *, job: Job, started: datetime, clock: Clock, why: str) -> RunResult:
+def conclude(  # noqa: PLR0913 -- joins everything that a run is
+    folder: RunFolder,
+    ledger: Ledger,
+    account: int,
+    audit_path: Path,
+    sending: Sending,
+    *,
+    started: datetime,
+    clock: Clock,
+) -> RunResult:
+    """Write the audit of a run as the ledger stands, and forget people's data that nobody needs any more."""
+    audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
+    ledger.finish_run(folder.run_id, states=audit.states, now=clock.now())
+    open_audit_path(audit_path).unlink(missing_ok=True)
+    if not any(audit.states.get(state) for state in PENDING):
+        folder.forget_contents(masked)
+    return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
+
+
+def refuse(folder: RunFolder, *, audit_path: Path, started: datetime, clock: Clock, why: str) -> RunResult:
     """Write the audit of a run of which nothing may be sent."""
-    audit_path = job.audit_path or default_audit_path(job.exports[0], started)
-    claim_audit_path(audit_path, named=job.audit_path is not None)
-    sending = Sending(stopped_by="invalid", proof=why)
-    return _conclude(folder, None, None, audit_path, sending, started=started, clock=clock)
+    sending = Sending(stopped_by="question", proof=why)
+    audit = write_audit(folder, None, None, audit_path, stopped=why)
+    return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
 
 
-def exit_code_of(states: Mapping[str, int], stopped_by: str | None) -> int:
-    """Give a finished run's exit code: the first of the documented ones that applies."""
-    by_cause = {"outage": 1, "refused": 1, "service": 1, "person": 130, "account": 4, "invalid": 7}
+def exit_code_of(states: Mapping[str, int], stopped_by: str | None, *, held: int = 0) -> int:
+    """Give a finished run's exit code: the first of the documented ones that applies.
+
+    Args:
+        states: Rows by state.
+        stopped_by: Why sending ended early.
+        held: Unknown rows that a person has decided to leave as they are.
+    """
+    by_cause = {"outage": 1, "refused": 1, "service": 1, "person": 130, "account": 4, "question": 7}
     if stopped_by is not None:
         return by_cause[stopped_by]
-    if states.get("unknown"):
+    if states.get("unknown", 0) > held:
         return 5
     if any(states.get(state) for state in ("invalid", "refused", "changed")):
         return 3
@@ -204,9 +275,6 @@ class SystemClock:
         """Give the time, aware and in UTC."""
         return datetime.now(UTC)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
 
 
 # --- the first half's parts --------------------------------------------------------------------------------------
@@ -217,15 +285,12 @@ class _Counts:
 
     def __init__(self) -> None:
         self.event_ordinals = 0
-        self.payloads: list[bytes] = []
         self.legal_bases: Counter[str] = Counter()
 
-    def add(self, group: RowGroup, encoded: Sifted[EncodedGroup], valid: RowGroup) -> None:
+    def add(self, group: RowGroup, valid: RowGroup) -> None:
         highest = group.table[EVENT].max()
         if isinstance(highest, int):
             self.event_ordinals = max(self.event_ordinals, highest + 1)
-        if len(self.payloads) < 3:  # noqa: PLR2004 -- the preview shows three
-            self.payloads += encoded.kept.table["body"].head(3 - len(self.payloads)).to_list()
         once = valid.table.unique(EVENT, keep="first")
         for name in valid.table.columns:
             if name.startswith("legal_bases.") and name.endswith(".type"):
@@ -278,8 +343,28 @@ def _facts(  # noqa: PLR0913 -- everything that the second half and the audit ne
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
         "legal_bases": dict(counts.legal_bases),
-        "first_payloads": payload_lines(counts.payloads),
+        "mapping_sha256": _mapping_digest(job, matchings),
+        "weak_identity": _is_weak(event_type, matchings),
+        "dated": any("event_timestamp" in {*one.fields, *one.constants} for one in matchings),
+        "decisions": Decisions().to_facts(),
     }
+
+
+def _mapping_digest(job: Job, matchings: list[Matching]) -> str:
+    """Name what decides which events a file gives, so that an interrupted run is found again only by its like."""
+    decisive = [
+        [[sorted(one.fields.items()), sorted(one.constants.items()), one.key] for one in matchings],
+        [job.encoding, job.delimiter, job.decimal, job.timezone, job.max_body],
+    ]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+def _is_weak(event_type: EventType, matchings: list[Matching]) -> bool:
+    """Tell whether a new event and a repeated one cannot be told apart: no id, no key, no time."""
+    if not event_type.weak_identity:
+        return False
+    times = {name for name in event_type.identity if (spec := event_type.field(name)) and spec.kind == "timestamp"}
+    return any(not one.key and not times.intersection({*one.fields, *one.constants}) for one in matchings)
 
 
 def _export_facts(export: Export) -> dict[str, Any]:
@@ -317,33 +402,9 @@ def _invalid_rows(folder: RunFolder) -> int:
 # --- the second half's parts -------------------------------------------------------------------------------------
 
 
-def _unsent(folder: RunFolder, ledger: Ledger, account: int) -> Iterator[PlannedEvent]:
-    """Give the events that the ledger does not hold as settled, so that they cost no request."""
-    for bodies, contacts in zip(folder.bodies(), folder.planned_with_contacts(), strict=True):
-        lines = ledger.lines(account, bodies["event_key"].to_list())
-        for ordinal, key, sha, body, contact in zip(
-            bodies[EVENT],
-            bodies["event_key"],
-            bodies["payload_sha256"],
-            bodies["body"],
-            contacts["contact"],
-            strict=True,
-        ):
-            if key not in lines or lines[key].uuid_of(sha) is None:
-                yield PlannedEvent(ordinal, key, sha, contact, body)
-
-
-def _conclude(  # noqa: PLR0913 -- joins everything that a run is
-    folder: RunFolder,
-    ledger: Ledger | None,
-    account: int | None,
-    audit_path: Path,
-    sending: Sending,
-    *,
-    started: datetime,
-    clock: Clock,
+def _result(  # noqa: PLR0913 -- joins everything that a run is
+    folder: RunFolder, audit: Audit, audit_path: Path, sending: Sending, *, started: datetime, finished: datetime
 ) -> RunResult:
-    audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
     return RunResult(
         run_id=folder.run_id,
         rows=folder.rows,
@@ -353,9 +414,9 @@ def _conclude(  # noqa: PLR0913 -- joins everything that a run is
         audit_path=audit_path,
         rejected_paths=audit.rejected_paths,
         run_folder=folder.path,
-        exit_code=exit_code_of(audit.states, sending.stopped_by),
+        exit_code=exit_code_of(audit.states, sending.stopped_by, held=audit.resolved_rows),
         stopped_by=sending.stopped_by,
+        proof=sending.proof,
         started_at=started,
-        finished_at=clock.now(),
+        finished_at=finished,
     )
-

@@ -9,6 +9,7 @@ import polars as pl
 
 from rd_import import messages
 from rd_import.ledger import Ledger
+from rd_import.plan import Standing
 from rd_import.run_folder import RunFolder
 from rd_import.values import ROW
 
@@ -50,6 +51,10 @@ class Preview:
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
     payloads: tuple[str, ...]
+    past: int
+    repeats: int
+    reasons: Mapping[str, int]
+    dated: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
@@ -61,7 +66,13 @@ class Preview:
 
 
 def preview(
-    folder: RunFolder, ledger: Ledger | None, account: int | None, *, max_body: int, per_minute: float
+    folder: RunFolder,
+    ledger: Ledger | None,
+    account: int | None,
+    stands: Standing,
+    *,
+    max_body: int,
+    per_minute: float,
 ) -> Preview:
     """Sum a run up.
 
@@ -69,14 +80,18 @@ def preview(
         folder: What the first half wrote.
         ledger: Where earlier runs are recorded, if there is a ledger yet.
         account: Whose record counts.
+        stands: How the events stand in the ledger.
         max_body: Largest request body in bytes.
         per_minute: Requests that the account may make a minute.
     """
     facts = folder.facts
-    known, requests, size, total, emails = 0, 0, 0, 0, []
+    known, requests, size, total = 0, 0, 0, 0
+    emails: list[pl.Series] = []
+    payloads: list[str] = []
     for events in folder.bodies():
         lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
         emails.append(events["email"].hash())
+        payloads += payload_lines(events["body"].head(EXAMPLES - len(payloads)).to_list())
         for key, sha, length in zip(
             events["event_key"], events["payload_sha256"], events["body"].bin.size(), strict=True
         ):
@@ -104,7 +119,11 @@ def preview(
         contacts=pl.concat(emails).n_unique() if emails else 0,
         legal_bases=facts["legal_bases"],
         problems=tuple(_causes(folder)),
-        payloads=tuple(facts["first_payloads"]),
+        payloads=tuple(payloads),
+        past=stands.past,
+        repeats=stands.repeats,
+        reasons=stands.reasons,
+        dated=facts["dated"],
     )
 
 
@@ -112,16 +131,9 @@ def _causes(folder: RunFolder) -> list[Cause]:
     problems = folder.problems()
     if problems.is_empty():
         return []
-    causes = (
-        problems.group_by("code", "field", "limit_shown", "fatal", maintain_order=True)
-        if "limit_shown" in problems.columns
-        else problems.with_columns(
-            pl.when(pl.col("code").is_in(["CONFLICTING_ROWS", "TOO_MANY_ITEMS", "EVENT_TOO_LARGE"]))
-            .then(None)
-            .otherwise(pl.col("limit"))
-            .alias("limit_shown")
-        ).group_by("code", "field", "limit_shown", "fatal", maintain_order=True)
-    ).agg(
+    own_limit = pl.col("code").is_in(["CONFLICTING_ROWS", "TOO_MANY_ITEMS", "EVENT_TOO_LARGE"])
+    shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
+    causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(
         pl.col(ROW).n_unique().alias("rows"),
         pl.col(ROW).unique(maintain_order=True).head(EXAMPLES).alias("first"),
         pl.col("value").drop_nulls().unique(maintain_order=True).head(EXAMPLES).alias("values"),

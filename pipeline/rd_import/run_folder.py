@@ -13,11 +13,13 @@
 The folder is private (0700, files 0600). `forget_contents` removes records and bodies once nothing waits to be sent.
 """
 
+import contextlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ import pyarrow as pa
 from rd_import.errors import LedgerError
 from rd_import.values import (
     EVENT,
+    KEY,
     OCCURRENCE,
     PROBLEM_SCHEMA,
     ROW,
@@ -42,7 +45,7 @@ from rd_import.values import (
 PLACES_SCHEMA: Final = pa.schema(
     [("export", pa.uint16()), ("row_number", pa.int64()), ("line_number", pa.int64())]
 )
-BODY_COLUMNS: Final = ("body", "email")
+BODY_COLUMNS: Final = ("body", "email", "identity")
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that are mistaken for digits
 
@@ -96,6 +99,26 @@ class RunFolder:
         run_id = new_run_id(now)
         base = parent if parent is not None else state_folder() / "runs"
         return cls(private_folder(private_folder(base) / run_id), run_id)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a folder that an earlier run left.
+
+        Raises:
+            LedgerError: It is gone or not whole.
+        """
+        try:
+            facts = json.loads((path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise LedgerError("run_folder_lost", path=path) from error
+        folder = cls(path, facts["run_id"])
+        folder.facts = facts
+        return folder
+
+    @property
+    def has_bodies(self) -> bool:
+        """Tell whether the folder still holds what would be sent."""
+        return not self.events or (self.path / "bodies.arrow").exists()
 
     @property
     def rows(self) -> int:
@@ -152,6 +175,17 @@ class RunFolder:
         for event, contact in zip(self._batches("events"), self._batches("contacts"), strict=True):
             yield event.hstack(contact)
 
+    def identities(self) -> Iterator[pl.Series]:
+        """Give each event's identity in canonical form, in the batches of `planned`."""
+        return (batch["identity"] for batch in self._batches("bodies"))
+
+    def replace_keys(self, keys: list[list[bytes]]) -> None:
+        """Write other event keys, in the batches of `planned`."""
+        with FolderWriter(self) as writer:
+            for events, new in zip(self.planned(), keys, strict=True):
+                writer.write("events.new", events.with_columns(pl.Series("event_key", new, dtype=pl.Binary)).to_arrow())
+        (self.path / "events.new.arrow").replace(self.path / "events.arrow")
+
     def keep_contacts(self, secret: bytes) -> None:
         """Write each event's contact as a hash keyed with the ledger's secret: the same person, not their address."""
         if (self.path / "contacts.arrow").exists():
@@ -162,16 +196,21 @@ class RunFolder:
                 hashes = pl.Series("contact", [known[mail] for mail in bodies["email"]], dtype=pl.Binary)
                 writer.write("contacts", hashes.to_frame().to_arrow())
 
-    def forget_contents(self) -> None:
-        """Remove records and bodies, which are people's data, once nothing waits to be sent."""
+    def forget_contents(self, masked: Callable[[str | None, str | None], str | None]) -> None:
+        """Remove what is people's data once nothing waits to be sent: records and bodies; wrong cells are masked."""
+        problems = self.problems()
+        values = [masked(field, value) for field, value in zip(problems["field"], problems["value"], strict=True)]
+        if problems.height:
+            with FolderWriter(self) as writer:
+                shown = problems.with_columns(pl.Series("value", values, dtype=pl.String))
+                writer.write("problems.new", shown.to_arrow())
+            (self.path / "problems.new.arrow").replace(self.path / "problems.arrow")
         for name in ("source", "bodies"):
             (self.path / f"{name}.arrow").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the whole folder."""
-        for file in self.path.iterdir():
-            file.unlink()
-        self.path.rmdir()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _batches(self, name: str) -> Iterator[pl.DataFrame]:
         path = self.path / f"{name}.arrow"
@@ -186,6 +225,16 @@ def private_file(path: Path) -> Any:  # noqa: ANN401 -- a binary file object
     """Open a new file that only its owner can read, not through a symbolic link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     return os.fdopen(os.open(path, flags, 0o600), "wb")
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in a folder durable, where the system has a way to."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @dataclass
@@ -224,15 +273,18 @@ class FolderWriter:
 
         Args:
             group: Typed rows of whole events.
-            identity: Columns to count by; none where equal identities already are one event.
+            identity: Columns to count by, where the user named no key; none where equal identities are one event.
         """
         table = group.table
         self._numbered.append((table[ROW].to_numpy(), table[EVENT].to_numpy()))
-        columns = [name for name in identity if name in table.columns]
+        columns = [name for name in table.columns if name.startswith(KEY)]
+        columns = columns or [name for name in identity if name in table.columns]
         if not columns:
             return group
-        hashes = table.select(pl.struct(columns).hash(seed=3).alias("hash"))["hash"].to_numpy()
-        return RowGroup(table.with_columns(pl.Series(OCCURRENCE, self._seen.number(hashes))))
+        once = table.unique(EVENT, keep="first", maintain_order=True)
+        hashes = once.select(pl.struct(columns).hash(seed=3).alias("hash"))["hash"].to_numpy()
+        numbers = once.select(EVENT).with_columns(pl.Series(OCCURRENCE, self._seen.number(hashes)))
+        return RowGroup(table.join(numbers, on=EVENT, how="left", maintain_order="left"))
 
     def keep_problems(self, problems: pl.DataFrame) -> None:
         """Write down flaws."""

@@ -1,25 +1,41 @@
 """The HTTP edge: one method, and its real client."""
 
 import io
+from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
 from rdstation_events import api_facts
 
+from rd_import.auth import Credentials
 from rd_import.job import Account, is_loopback
 from rd_import.outcome import Observation
+from rd_import.pack import body_of
 
 CONNECT_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 16
 INSTANCE_HEADER = "X-RD-Sandbox-Instance"
 LARGEST_ANSWER = 8 << 20  # bytes; an honest answer to 200,000 bytes of events is far smaller
 
 
 class Service(Protocol):
-    """Something that takes a body of events and answers."""
+    """Something that takes events and answers."""
 
-    def post(self, body: bytes) -> Observation:
-        """Send one batch body; whatever happens is an observation, never an exception."""
+    max_events: int | None
+    """Events of one request, where the route takes fewer than fit."""
+
+    def post(self, events: Sequence[bytes]) -> Observation:
+        """Send events in one request; whatever happens is an observation, never an exception."""
+        ...
+
+    def renew(self, stale: int) -> None:
+        """Get a new access token, unless somebody did since generation `stale`.
+
+        Raises:
+            AccountError: A person must authorise again.
+            ServiceError: RD Station gave no usable answer.
+        """
         ...
 
 
@@ -56,36 +72,54 @@ class RdStation:
     Redirects are not followed, environment proxies are used except on loopback, and nothing is retried here.
     """
 
-    def __init__(self, account: Account, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, account: Account, credentials: Credentials, *, timeout_s: float = 60.0) -> None:
         self._account = account
+        self._credentials = credentials
         self._timeout_s = timeout_s
+        self.max_events = 1 if account.uses_api_key else None
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(account.base_url)
         self._session.headers.update({"Accept": "application/json", "Content-Type": "application/json"})
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS)
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, adapter)
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
-    def post(self, body: bytes) -> Observation:
-        """Send one batch body to the batch endpoint."""
-        counted = CountingBody(body)
+    def renew(self, stale: int) -> None:
+        """Get a new access token."""
+        self._credentials.renew(stale)
+
+    def post(self, events: Sequence[bytes]) -> Observation:
+        """Send events by the route that fits: one alone, several as a batch, or one with the API key."""
+        counted = CountingBody(events[0] if len(events) == 1 else body_of(events))
+        generation = self._credentials.generation
         try:
+            path, headers = self._route(len(events))
             with self._session.post(
-                self._account.base_url + api_facts.BATCH_PATH,
+                self._account.base_url + path,
+                params={"api_key": self._account.api_key} if self._account.uses_api_key else None,
                 data=counted,
-                headers={"Authorization": f"Bearer {self._account.token}"},
+                headers=headers,
                 timeout=(CONNECT_TIMEOUT_S, self._timeout_s),
                 allow_redirects=False,
                 stream=True,
             ) as answer:
                 content = answer.raw.read(LARGEST_ANSWER, decode_content=True)
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                return Observation(answer.status_code, headers, content, counted.asked_bytes)
-        except (requests.RequestException, OSError, ValueError) as error:
-            return Observation(None, asked_bytes=counted.asked_bytes, failure=_in_words(error))
+                names = {name.lower(): value for name, value in answer.headers.items()}
+                return Observation(answer.status_code, names, content, counted.asked_bytes, generation=generation)
         except Exception as error:  # noqa: BLE001 -- urllib3 raises its own kinds while a body is read
-            return Observation(None, asked_bytes=counted.asked_bytes, failure=_in_words(error))
+            return Observation(
+                None, asked_bytes=counted.asked_bytes, failure=_in_words(error), generation=generation
+            )
+
+    def _route(self, events: int) -> tuple[str, dict[str, str]]:
+        if self._account.uses_api_key:
+            return api_facts.CONVERSIONS_PATH, {}
+        path = api_facts.SINGLE_PATH if events == 1 else api_facts.BATCH_PATH
+        return path, {"Authorization": f"Bearer {self._credentials.access}"}
 
     def instance(self) -> str | None:
         """Ask a loopback server whether it is a sandbox, and which; None where it is none or does not answer."""

@@ -7,6 +7,7 @@ Frames are polars frames (Arrow columns). Columns whose name begins with `#` are
 | `#row` | UInt32 | ordinal of the input row over all exports, from 0 |
 | `#event` | UInt32 | ordinal of the event that the row belongs to, in order of first occurrence |
 | `#occurrence` | UInt32 | how many earlier events of this input have the same identity, plus 1 |
+| `#key 0`, … | String | columns that the user named as the event's key, in that order |
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ import pyarrow as pa
 ROW = "#row"
 EVENT = "#event"
 OCCURRENCE = "#occurrence"
+KEY = "#key"
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -113,6 +115,8 @@ ENCODED_SCHEMA = pl.Schema(
         ROW: pl.UInt32,  # first row of the event
         "event_type": pl.String,
         "event_key": pl.Binary,  # 32 bytes, sha256 over type, namespace, identity and occurrence
+        "occurrence": pl.UInt32,
+        "identity": pl.String,  # canonical; kept beside the bodies, since it may hold an e-mail
         "email": pl.String,  # trimmed, lower case: for the contact's keyed hash, never written to ledger or audit
         "identifier": pl.String,  # the shop's own id of the event, where it has one
         "source_timestamp": pl.Datetime("us", "UTC"),
@@ -131,6 +135,7 @@ class PlannedEvent:
     sha: bytes
     contact: bytes
     body: bytes = field(repr=False)
+    refused_before: bool = False  # RD Station refused this very content in an earlier run
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +144,12 @@ class Batch:
 
     number: int
     events: Sequence[PlannedEvent]
+    apart: bool = False  # events that were refused before; the fuse does not count them
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended. `states` counts rows and sums to `rows`."""
+    """How a run ended. `states` counts rows and sums to `rows`; `proof` says what stopped it early."""
 
     run_id: str
     rows: int
@@ -155,5 +161,6 @@ class RunResult:
     run_folder: Path
     exit_code: int
     stopped_by: str | None
+    proof: str | None
     started_at: datetime
     finished_at: datetime

@@ -26,6 +26,7 @@ from rd_import.sandbox.behaviour import (
     json_response,
 )
 from rd_import.sandbox.store import Stats, StoredEvent, StoredRequest, contact_of
+from rd_import.sandbox.switches import Behaviour
 
 
 def look(request: Request, state: State) -> Response:
@@ -75,6 +76,7 @@ def _requests(_: Request, state: State) -> Response:
                 "status": stored.status,
                 "body_bytes": stored.body_bytes,
                 "events": stored.events,
+                "fault": stored.fault or None,
                 "received_at": stored.received_at.isoformat(),
                 "event_batch_uuid": stored.event_batch_uuid,
                 "event_uuids": stored.event_uuids,
@@ -87,15 +89,28 @@ def _requests(_: Request, state: State) -> Response:
 
 def _stats(_: Request, state: State) -> Response:
     stats = state.store.stats()
-    return _private(
-        {
-            "instance": state.instance,
-            "requests": stats.requests,
-            "accepted_events": stats.accepted_events,
-            "refused_requests": stats.refused_requests,
-            "by_type": stats.by_type,
-        }
-    )
+    shown: dict[str, object] = {
+        "instance": state.instance,
+        "requests": stats.requests,
+        "accepted_events": stats.accepted_events,
+        "refused_requests": stats.refused_requests,
+        "by_type": stats.by_type,
+    }
+    if state.behaviour != Behaviour():
+        shown |= _behaviour_stats(stats, state)
+    return _private(shown)
+
+
+def _behaviour_stats(stats: Stats, state: State) -> dict[str, object]:
+    """Count what only a sandbox that is told how to behave has to tell."""
+    return {
+        "requests_per_minute": state.behaviour.requests_per_minute,
+        "requests_in_window": state.quota.used(state.behaviour),
+        "answered_429": stats.by_status.get(HTTPStatus.TOO_MANY_REQUESTS, 0),
+        "by_status": {str(status): count for status, count in stats.by_status.items()},
+        "by_fault": stats.by_fault,
+        "token_refreshes": state.tokens.refreshes,
+    }
 
 
 def _clear(request: Request, state: State) -> Response:
@@ -137,7 +152,9 @@ def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
     event_type, contact = query.get("type", "").strip(), query.get("contact", "").strip()
     newest = state.store.newest(event_type=event_type, contact=contact)
     shown = list(islice(newest, _EVENTS_SHOWN))
-    refused = [kept for kept in state.store.requests() if kept.status != HTTPStatus.OK]
+    refused = [
+        kept for kept in state.store.requests() if kept.status != HTTPStatus.OK or kept.fault
+    ]
     stats = state.store.stats()
     return _template().substitute(
         nonce=nonce,
@@ -145,6 +162,8 @@ def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
         accepted=f"{stats.accepted_events:,}",
         requests=f"{stats.requests:,}",
         refused=f"{stats.refused_requests:,}",
+        rate=_rate(state),
+        limited=f"{stats.by_status.get(HTTPStatus.TOO_MANY_REQUESTS, 0):,}",
         types=_type_rows(stats),
         options=_type_options(stats, event_type),
         contact=escape(contact),
@@ -158,6 +177,11 @@ def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
 @functools.cache
 def _template() -> Template:
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+
+
+def _rate(state: State) -> str:
+    used, limit = state.quota.used(state.behaviour), state.behaviour.requests_per_minute
+    return f"{used:,}" if limit is None else f"{used:,} of {limit:,}"
 
 
 def _shown(count: int, *, is_filtered: bool) -> str:
@@ -196,9 +220,11 @@ def _event_row(stored: StoredEvent) -> str:
 
 def _refusal_row(stored: StoredRequest) -> str:
     reasons = "".join(f"<li>{_reason(error)}</li>" for error in stored.errors)
+    if stored.fault:
+        reasons += f"<li>fault: {escape(stored.fault)}</li>"
     return (
         f"<tr><td>{stored.received_at:%H:%M:%S}</td>"
-        f"<td><strong>{stored.status}</strong> <code>{escape(stored.path)}</code></td>"
+        f"<td><strong>{stored.status or 'none'}</strong> <code>{escape(stored.path)}</code></td>"
         f'<td class="number">{stored.events:,}</td>'
         f"<td><ul>{reasons}</ul></td></tr>"
     )

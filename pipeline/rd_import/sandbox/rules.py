@@ -80,10 +80,14 @@ class Catalogue(TypedDict):
 
 
 @functools.cache
-def load_rules() -> Mapping[str, Check]:
-    """Read and compile the catalogue, once per process."""
+def load_rules(*, batch_takes_ecommerce: bool = True) -> Mapping[str, Check]:
+    """Read and compile the catalogue, once per process and variant."""
     text = Path(__file__).with_name("events.json").read_text(encoding="utf-8")
     catalogue: Catalogue = json.loads(text)
+    if not batch_takes_ecommerce:
+        for event in catalogue["events"]:
+            if event["event_type"].startswith("ECOMMERCE_"):
+                event["endpoints"].remove("batch")
     return compile_rules(catalogue)
 
 

@@ -10,8 +10,8 @@ import threading
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Final
 
 
@@ -35,6 +35,7 @@ class StoredRequest:
     path: str
     """Without the query, which may hold an API key."""
     status: int
+    """Of the answer; 0 where there was none."""
     body_bytes: int
     events: int
     """Events in the body, accepted or not; 0 where it was refused unread."""
@@ -44,16 +45,41 @@ class StoredRequest:
     """The first errors of the answer, as sent."""
     packed_uuids: bytes = field(default=b"", repr=False)
     """16 bytes each: the batch's own, then one per event. Empty unless accepted."""
+    fault: str = ""
+    """The kind of fault that struck it."""
 
     @property
     def event_batch_uuid(self) -> str | None:
         """The batch's uuid, or None where nothing was accepted."""
-        return _uuid(self.packed_uuids, 0) if self.packed_uuids else None
+        return batch_uuid_of(self.packed_uuids) if self.packed_uuids else None
 
     @property
     def event_uuids(self) -> tuple[str, ...]:
-        """The uuids of the answer, in the order of the request."""
-        return tuple(_uuid(self.packed_uuids, i) for i in range(1, len(self.packed_uuids) // 16))
+        """The uuids of the events accepted, told or not, in the order of the request."""
+        return uuids_of(self.packed_uuids)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The events of one body that are kept."""
+
+    body: bytes
+    types: Sequence[str]
+    """Of the events kept."""
+    packed_uuids: bytes
+    """16 bytes each: the batch's own, then one per event kept."""
+    indexes: Sequence[int] | None = None
+    """Their positions in the body; None where all are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """Events that are kept from a later moment on."""
+
+    due: datetime
+    number: int
+    """Of the request, in the order answered."""
+    accepted: Accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +89,29 @@ class Stats:
     requests: int
     accepted_events: int
     refused_requests: int
+    """Answered with anything but 200, or not at all."""
     by_type: Mapping[str, int]
+    by_status: Mapping[int, int]
+    """Requests; 0 stands for no answer."""
+    by_fault: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    request: StoredRequest
     body: bytes
     types: frozenset[str]
+    packed_uuids: bytes
+    indexes: Sequence[int] | None
+    received_at: datetime
 
     def events(self) -> list[StoredEvent]:
         parsed = json.loads(self.body)
         events = parsed if isinstance(parsed, list) else [parsed]
-        batch_uuid, received_at = _uuid(self.request.packed_uuids, 0), self.request.received_at
+        indexes = range(len(events)) if self.indexes is None else self.indexes
+        batch_uuid, uuids = batch_uuid_of(self.packed_uuids), uuids_of(self.packed_uuids)
         return [
-            StoredEvent(uuid, batch_uuid, index, event, received_at)
-            for index, (uuid, event) in enumerate(
-                zip(self.request.event_uuids, events, strict=True)
-            )
+            StoredEvent(uuid, batch_uuid, index, events[index], self.received_at)
+            for uuid, index in zip(uuids, indexes, strict=True)
         ]
 
     def may_hold(self, event_type: str, contact: str) -> bool:
@@ -107,37 +138,82 @@ class Store:
         self._batches: list[_Batch] = []
         self._ends: list[int] = []  # events in the batches up to and including this one
         self._by_type: Counter[str] = Counter()
+        self._by_status: Counter[int] = Counter()
+        self._by_fault: Counter[str] = Counter()
+        self._late: list[_Late] = []
 
-    def accept(self, path: str, body: bytes, types: Sequence[str]) -> StoredRequest:
-        """Keep a body whose events are all good, and give it its uuids."""
-        packed, counted = self._entropy(16 * (len(types) + 1)), Counter(types)
-        size, count = len(body), len(types)
-        with self._lock:
-            request = StoredRequest(path, 200, size, count, self._clock(), packed_uuids=packed)
-            self._requests.append(request)
-            self._batches.append(_Batch(request, body, frozenset(counted)))
-            self._ends.append(self._count() + count)
-            self._by_type.update(counted)
-        return request
+    def draw_uuids(self, events: int) -> bytes:
+        """Give a batch of so many events its uuids: 16 bytes each, its own first."""
+        return self._entropy(16 * (events + 1))
 
-    def refuse(
+    def remember(  # noqa: PLR0913 -- nearly all of them named
         self,
         path: str,
         *,
         status: int,
         body_bytes: int,
         events: int,
-        errors: Sequence[Mapping[str, object]],
+        errors: Sequence[Mapping[str, object]] = (),
+        accepted: Accepted | None = None,
+        fault: str = "",
+        late_s: float | None = None,
     ) -> None:
-        """Remember a request that was answered with an error."""
-        kept = tuple(errors[:_ERRORS_KEPT])
+        """Keep a request, how it was answered, and what of it was accepted.
+
+        Args:
+            path: Without the query.
+            status: Of the answer; 0 where there is none.
+            body_bytes: As received.
+            events: In the body.
+            errors: Of the answer.
+            accepted: The events to keep, whatever the answer says of them.
+            fault: The kind of fault that struck it.
+            late_s: Keep the events only so many seconds from now.
+        """
         with self._lock:
+            self._settle()
             now = self._clock()
-            self._requests.append(StoredRequest(path, status, body_bytes, events, now, kept))
+            kept, packed = tuple(errors[:_ERRORS_KEPT]), b""
+            if accepted is not None and late_s is None:
+                packed = self._keep(accepted, now)
+            elif accepted is not None:
+                due = now + timedelta(seconds=late_s or 0)
+                self._late.append(_Late(due, len(self._requests), accepted))
+            self._requests.append(
+                StoredRequest(path, status, body_bytes, events, now, kept, packed, fault)
+            )
+            self._by_status[status] += 1
+            self._by_fault.update([fault] if fault else [])
+
+    def _keep(self, accepted: Accepted, now: datetime) -> bytes:
+        counted, packed = Counter(accepted.types), accepted.packed_uuids
+        types = frozenset(counted)
+        self._batches.append(_Batch(accepted.body, types, packed, accepted.indexes, now))
+        self._ends.append(self._count() + len(accepted.types))
+        self._by_type.update(counted)
+        return packed
+
+    def settle(self) -> None:
+        """Keep now what is still to come late."""
+        with self._lock:
+            self._settle(everything=True)
+
+    def _settle(self, *, everything: bool = False) -> None:
+        """Keep the late events that are due; every look and every request begins with it."""
+        if not self._late:
+            return
+        now = self._clock()
+        due = [late for late in self._late if everything or late.due <= now]
+        self._late = [late for late in self._late if not (everything or late.due <= now)]
+        for late in sorted(due, key=lambda late: late.due):
+            packed = self._keep(late.accepted, min(late.due, now))
+            kept = self._requests[late.number]
+            self._requests[late.number] = replace(kept, packed_uuids=packed)
 
     def clear(self) -> int:
         """Forget everything; gives the number of events forgotten."""
         with self._lock:
+            self._settle()
             count = self._count()
             self._forget()
         return count
@@ -145,21 +221,26 @@ class Store:
     def stats(self) -> Stats:
         """Count what arrived."""
         with self._lock:
+            self._settle()
             return Stats(
                 requests=len(self._requests),
                 accepted_events=self._count(),
-                refused_requests=len(self._requests) - len(self._batches),
+                refused_requests=len(self._requests) - self._by_status[200],
                 by_type=dict(self._by_type),
+                by_status=dict(self._by_status),
+                by_fault=dict(self._by_fault),
             )
 
     def requests(self) -> list[StoredRequest]:
         """Every POST, in the order answered."""
         with self._lock:
+            self._settle()
             return self._requests.copy()
 
     def events(self, offset: int = 0, limit: int | None = None) -> list[StoredEvent]:
         """Accepted events in the order of acceptance, `limit` of them from number `offset`."""
         with self._lock:
+            self._settle()
             batches, ends = self._batches.copy(), self._ends.copy()
         total = ends[-1] if ends else 0
         stop = total if limit is None else min(offset + limit, total)
@@ -177,6 +258,7 @@ class Store:
         """
         wanted = contact.strip().lower()
         with self._lock:
+            self._settle()
             batches = self._batches.copy()
         for batch in reversed(batches):
             if batch.may_hold(event_type, wanted):
@@ -204,6 +286,16 @@ def contact_of(event: Mapping[str, object]) -> str:
     """The address of the event's contact."""
     payload = event["payload"]
     return str(payload["email"]) if isinstance(payload, dict) else ""
+
+
+def uuids_of(packed: bytes) -> tuple[str, ...]:
+    """Write the uuids of a batch's events."""
+    return tuple(_uuid(packed, index) for index in range(1, len(packed) // 16))
+
+
+def batch_uuid_of(packed: bytes) -> str:
+    """Write the uuid of the batch itself."""
+    return _uuid(packed, 0)
 
 
 def _uuid(packed: bytes, index: int) -> str:

@@ -1,0 +1,69 @@
+# Needs make and Python 3.11 or newer. `make` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
+WORKERS ?= auto
+
+.PHONY: help dev demo test test-all lint format lock wheel sandbox
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+dev: $(VENV)/dev.stamp ## set up .venv for work on the code
+
+demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv into the embedded sandbox
+	@mkdir -p demo-output
+	@echo "Two of the 14 rows are flawed on purpose, so this import ends with exit code 3."
+	@echo
+	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
+
+test: lint ## lint, then run the tests
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-all: test ## test, then run the slow tests
+	$(BIN)/pytest -n $(WORKERS) -m slow || [ $$? -eq 5 ] # 5: there is none
+
+lint: $(VENV)/dev.stamp ## check style, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/dev.stamp ## format the code and sort its imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
+	$(PIP) install uv
+	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
+	$(UV_LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+wheel: $(VENV)/dev.stamp ## build dist/*.whl
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+sandbox: $(VENV)/runtime.stamp ## start a practice server; it prints the two lines that point rd-import at it
+	@$(BIN)/rd-import sandbox
+
+$(BIN)/pip:
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "setting up $(VENV) with $$($$python --version); the first time takes a minute"; \
+	        exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "rd-import needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3" >&2; exit 1
+
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/pip
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(BIN)/pip
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/runtime.stamp

@@ -1,0 +1,213 @@
+"""Tokens: where they come from, how they are renewed, where a renewed one is kept.
+
+The environment is a seed. RD Station may rotate the refresh token, so whatever comes back is stored before the new
+access token is used: in the system's keyring where the `keyring` package is installed and works, else in a file that
+only its owner can read.
+"""
+
+import base64
+import binascii
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import filelock
+import requests
+
+from rd_import.errors import AccountError, ServiceError
+from rd_import.job import Account, is_loopback
+from rd_import.run_folder import private_file, private_folder
+
+LOG = logging.getLogger("rd_import")
+TOKEN_PATH: Final = "/auth/token"  # noqa: S105 -- a path; source: "Atualizar access token"
+TIMEOUT_S: Final = 30.0
+STABLE_CLAIMS: Final = ("iss", "account_id", "accountId", "sub", "client_id", "clientId")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What is stored of one account; never shown."""
+
+    access: str = field(default="", repr=False)
+    refresh: str = field(default="", repr=False)
+
+
+class TokenStore(Protocol):
+    """Keeps renewed tokens between runs."""
+
+    def load(self, name: str) -> Tokens | None:
+        """Give what is stored under a name."""
+        ...
+
+    def save(self, name: str, tokens: Tokens) -> None:
+        """Store tokens, durably."""
+        ...
+
+
+class FileStore:
+    """Tokens in one private file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self, name: str) -> Tokens | None:
+        """Give what is stored under a name."""
+        entry = self._all().get(name)
+        return None if entry is None else Tokens(entry["access"], entry["refresh"])
+
+    def save(self, name: str, tokens: Tokens) -> None:
+        """Store tokens, durably: written beside and renamed."""
+        private_folder(self._path.parent)
+        entries = self._all() | {name: {"access": tokens.access, "refresh": tokens.refresh}}
+        temporary = self._path.with_suffix(".tmp")
+        with private_file(temporary) as file:
+            file.write(json.dumps(entries).encode())
+        temporary.replace(self._path)
+
+    def _all(self) -> dict[str, dict[str, str]]:
+        try:
+            found: dict[str, dict[str, str]] = json.loads(self._path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise AccountError("token_store_unreadable", path=self._path) from error
+        return found
+
+
+class KeyringStore:
+    """Tokens in the system's keyring."""
+
+    SERVICE: Final = "rd-import"
+
+    def __init__(self, keyring: Any) -> None:  # noqa: ANN401 -- the optional module
+        self._keyring = keyring
+
+    def load(self, name: str) -> Tokens | None:
+        """Give what is stored under a name."""
+        text = self._keyring.get_password(self.SERVICE, name)
+        return None if text is None else Tokens(**json.loads(text))
+
+    def save(self, name: str, tokens: Tokens) -> None:
+        """Store tokens, durably."""
+        text = json.dumps({"access": tokens.access, "refresh": tokens.refresh})
+        self._keyring.set_password(self.SERVICE, name, text)
+
+
+def token_store(path: Path) -> TokenStore:
+    """Choose the keyring where there is one that works, else the private file."""
+    try:
+        import keyring  # noqa: PLC0415 -- optional
+        from keyring.backends.fail import Keyring as NoKeyring  # noqa: PLC0415
+
+        if not isinstance(keyring.get_keyring(), NoKeyring):
+            return KeyringStore(keyring)
+    except ImportError:
+        pass
+    LOG.warning("tokens.in_file path=%s reason='no keyring on this machine'", path)
+    return FileStore(path)
+
+
+class Credentials:
+    """An account's access token, renewed at most once at a time, whoever asks.
+
+    Args:
+        account: Whose they are.
+        store: Makes the store when it is needed; a run that never renews needs none.
+        lock: Where processes of one machine wait for each other before they renew.
+    """
+
+    def __init__(self, account: Account, *, store: Callable[[], TokenStore], lock: Path) -> None:
+        self._account = account
+        self._make_store = store
+        self._lock_path = lock
+        self._renewing = threading.Lock()
+        self._tokens = Tokens(account.token, account.refresh_token)
+        self.generation = 0
+        if not account.token and account.refresh_token:
+            self._tokens = self._stored() or self._tokens
+
+    @property
+    def access(self) -> str:
+        """The access token to use now, fetched if there is none yet."""
+        if not self._tokens.access:
+            self.renew(self.generation)
+        return self._tokens.access
+
+    def renew(self, stale: int) -> None:
+        """Get a new access token, unless somebody did since generation `stale`.
+
+        Raises:
+            AccountError: There is nothing to renew it with, or RD Station refuses: a person must authorise again.
+            ServiceError: RD Station gave no usable answer.
+        """
+        with self._renewing:
+            if self.generation != stale:
+                return
+            if not (self._account.client_id and self._account.client_secret and self._tokens.refresh):
+                raise AccountError("token_ended")
+            private_folder(self._lock_path.parent)
+            with filelock.FileLock(self._lock_path, mode=0o600):
+                stored = self._stored()
+                if stored is not None and stored.access not in {"", self._tokens.access}:
+                    self._tokens = stored  # another process was faster
+                else:
+                    self._tokens = self._ask((stored or self._tokens).refresh)
+                    self._make_store().save(self._name, self._tokens)
+            self.generation += 1
+
+    @property
+    def _name(self) -> str:
+        return f"{self._account.base_url} {self._account.label} {self._account.client_id}"
+
+    def _stored(self) -> Tokens | None:
+        return self._make_store().load(self._name)
+
+    def _ask(self, refresh: str) -> Tokens:
+        body = {
+            "client_id": self._account.client_id,
+            "client_secret": self._account.client_secret,
+            "refresh_token": refresh,
+        }
+        try:
+            with requests.Session() as session:
+                session.trust_env = not is_loopback(self._account.base_url)
+                answer = session.post(
+                    self._account.base_url + TOKEN_PATH, json=body, timeout=TIMEOUT_S, allow_redirects=False
+                )
+                given = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise ServiceError("no_new_token", reason=type(error).__name__) from error
+        if answer.status_code != 200 or not isinstance(given, dict) or not given.get("access_token"):  # noqa: PLR2004
+            if answer.status_code in {400, 401, 403}:
+                raise AccountError("authorise_again", status=answer.status_code)
+            raise ServiceError("no_new_token", reason=f"HTTP {answer.status_code}")
+        return Tokens(str(given["access_token"]), str(given.get("refresh_token") or refresh))
+
+
+def identity_of(account: Account) -> tuple[str, str] | None:
+    """Give what ties an account's label to its credentials: its kind and text, or None of an opaque token alone."""
+    claims = _claims(account.token)
+    if claims:
+        return "claims", claims
+    if account.client_id and account.refresh_token:
+        return "refresh", f"{account.client_id} {account.refresh_token}"
+    return None
+
+
+def _claims(token: str) -> str:
+    """Read the claims of a JWT that do not change with each token; its signature is RD Station's to check."""
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 -- header, claims, signature
+        return ""
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return ""
+    if not isinstance(claims, dict):
+        return ""
+    stable = {name: claims[name] for name in STABLE_CLAIMS if name in claims}
+    return json.dumps(stable, sort_keys=True) if set(stable) - {"iss"} else ""

@@ -1,0 +1,178 @@
+"""What of a run folder is to be sent, as the ledger stands: looked up before a request is planned."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from rd_import.encode import key_of
+from rd_import.key_line import KeyLine, Lost, Policy
+from rd_import.ledger import Ledger
+from rd_import.run_folder import RunFolder
+from rd_import.values import EVENT, PlannedEvent
+
+CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
+PAST: Final = "PAST"
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What was decided about a run before it is sent; kept in `run.json`.
+
+    Args:
+        past_before: Events whose own date is older are left out; None sends them.
+        repeats: `skip` leaves events alone whose weak identity is known from another file; `send` sends them as new.
+    """
+
+    past_before: datetime | None = None
+    repeats: str | None = None
+
+    def to_facts(self) -> dict[str, Any]:
+        """Give plain values for `run.json`."""
+        return {"past_before": self.past_before and self.past_before.isoformat(), "repeats": self.repeats}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Decisions":
+        """Read what `to_facts` wrote."""
+        past = facts.get("past_before")
+        return cls(datetime.fromisoformat(past) if past else None, facts.get("repeats"))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a run's events stand before it is sent: counts of events.
+
+    `reasons` counts why events will not go; `past` those older than the age limit; `repeats` those of a weak identity
+    that another file brought before.
+    """
+
+    reasons: Mapping[str, int]
+    past: int
+    repeats: int
+
+
+def hinders(
+    line: KeyLine | None, sha: bytes, contact: bytes | None, timestamp: datetime | None, *, now: datetime, policy: Policy, decisions: Decisions
+) -> str | None:
+    """Tell why an event would not be sent now, or None if it would."""
+    if decisions.past_before is not None and timestamp is not None and timestamp < decisions.past_before:
+        return PAST
+    if line is None:
+        return None
+    if line.contact is not None and contact is not None and line.contact != contact:
+        return CONTACT_CONFLICT
+    return line.may_claim(sha, now, policy)
+
+
+def unsent(
+    folder: RunFolder, ledger: Ledger, account: int, *, now: datetime, policy: Policy
+) -> Iterator[PlannedEvent]:
+    """Give the events that may go, in order; those that another process is sending right now among them."""
+    decisions = Decisions.from_facts(folder.facts["decisions"])
+    for bodies, contacts in zip(folder.bodies(), folder.planned_with_contacts(), strict=True):
+        lines = ledger.lines(account, bodies["event_key"].to_list())
+        for ordinal, key, sha, timestamp, body, contact in zip(
+            bodies[EVENT],
+            bodies["event_key"],
+            bodies["payload_sha256"],
+            bodies["source_timestamp"],
+            bodies["body"],
+            contacts["contact"],
+            strict=True,
+        ):
+            line = lines.get(key)
+            reason = hinders(line, sha, contact, timestamp, now=now, policy=policy, decisions=decisions)
+            if reason in {None, Lost.SENT}:
+                before = line is not None and line.why == "refused" and line.refused == sha
+                yield PlannedEvent(ordinal, key, sha, contact, body, refused_before=before)
+
+
+def standing(
+    folder: RunFolder, ledger: Ledger | None, account: int | None, *, now: datetime, policy: Policy, max_age: timedelta
+) -> Standing:
+    """Look at every event of a folder as the ledger stands; contacts are not compared before they are hashed."""
+    reasons: Counter[str] = Counter()
+    past = repeats = 0
+    oldest = now - max_age
+    mine = input_of(folder)
+    for events in folder.planned():
+        past += events.filter(pl.col("source_timestamp") < oldest).height
+        if ledger is None or account is None:
+            continue
+        wanted = events["event_key"].to_list()
+        lines = ledger.lines(account, wanted)
+        for key, sha in zip(wanted, events["payload_sha256"], strict=True):
+            line = lines.get(key)
+            if line is not None and (reason := line.may_claim(sha, now, policy)) is not None:
+                reasons[reason] += 1
+        if folder.facts["weak_identity"] and lines:
+            inputs = ledger.inputs_of(account, [key for key in wanted if key in lines])
+            repeats += sum(digest != mine for digest in inputs.values())
+    return Standing(dict(reasons), past, repeats)
+
+
+def number_on(folder: RunFolder, ledger: Ledger, account: int) -> None:
+    """Give events that repeat a weak identity of other files the occurrence numbers after those known.
+
+    Keys that this same input brought before stay what they are, so that a run that is done again sends nothing twice.
+    """
+    mine = input_of(folder)
+    rekeyed = []
+    for events, identity in zip(folder.planned(), folder.identities(), strict=True):
+        keys = events["event_key"].to_list()
+        foreign = {key for key, digest in ledger.inputs_of(account, keys).items() if digest != mine}
+        shift: dict[str, int] = {}
+        for key, text in zip(keys, identity, strict=True):
+            if key in foreign and text not in shift:
+                shift[text] = _known_elsewhere(folder, ledger, account, text, mine)
+        rekeyed.append(
+            [
+                key if not shift.get(text) else key_of(folder.facts["event_type"], "", text, number + shift[text])
+                for key, text, number in zip(keys, identity, events["occurrence"], strict=True)
+            ]
+        )
+    folder.replace_keys(rekeyed)
+
+
+def _known_elsewhere(folder: RunFolder, ledger: Ledger, account: int, identity: str, mine: str) -> int:
+    """Count the occurrences of an identity, from 1 on, that other files brought."""
+    known = 0
+    while True:
+        step = [key_of(folder.facts["event_type"], "", identity, known + n) for n in range(1, 17)]
+        inputs = ledger.inputs_of(account, step)
+        here = 0
+        for key in step:
+            if inputs.get(key, mine) == mine:
+                return known + here
+            here += 1
+        known += here
+
+
+def heavy_contacts(folder: RunFolder, limit: int) -> frozenset[bytes]:
+    """Name the contacts that have more events in this folder than a contact may have in a day."""
+    parts = [
+        np.frombuffer(b"".join(contact[:8] for contact in events["contact"]), dtype="<u8")
+        for events in folder.planned_with_contacts()
+    ]
+    if not parts:
+        return frozenset()
+    prefixes, counts = np.unique(np.concatenate(parts), return_counts=True)
+    heavy = set(prefixes[counts > limit].tolist())
+    if not heavy:
+        return frozenset()
+    return frozenset(
+        contact
+        for events in folder.planned_with_contacts()
+        for contact in events["contact"].unique()
+        if int.from_bytes(contact[:8], "little") in heavy
+    )
+
+
+def input_of(folder: RunFolder) -> str:
+    """Name a run's input: one checksum over those of its files."""
+    return hashlib.sha256(" ".join(export["sha256"] for export in folder.facts["exports"]).encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""A person's decisions on unknown events: which there are, and what becomes of each."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from rd_import.key_line import Unresolvable
+from rd_import.ledger import Decision, Ledger
+from rd_import.run_folder import RunFolder
+from rd_import.values import EVENT, ROW
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """An event that left and of which no usable answer came, as a person is shown it."""
+
+    key: bytes = field(repr=False)
+    sha: bytes = field(repr=False)
+    row_number: int
+    source_file: str
+    identifier: str | None
+    email: str
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of decisions: how many hold, whether something is to be sent, and why others do not apply."""
+
+    decided: int
+    ordered: bool
+    refused: tuple[tuple[UnknownEvent, Unresolvable], ...]
+
+
+def unknown_events(
+    folder: RunFolder, ledger: Ledger, account: int, *, only: frozenset[str] | None, decided: bool
+) -> list[UnknownEvent]:
+    """Give a run's events in doubt, in input order.
+
+    Args:
+        folder: The run, with its bodies.
+        ledger: Where their lines stand.
+        account: Whose they are.
+        only: Ids or row numbers to which the choice is limited.
+        decided: Give those that a person has decided already instead of those still open.
+    """
+    return [
+        event
+        for event in _doubtful(folder, ledger, account, decided=decided)
+        if only is None or event.identifier in only or str(event.row_number) in only
+    ]
+
+
+def decide_all(
+    ledger: Ledger, account: int, decisions: Sequence[tuple[UnknownEvent, str, str]], *, by: str, now: datetime
+) -> Decided:
+    """Apply decisions one by one, each compared with the line as it stands at that moment."""
+    refused = []
+    ordered = False
+    for event, decision, why in decisions:
+        reason = ledger.resolve(account, event.key, event.sha, Decision(decision, by, why), now=now)
+        if reason is not None:
+            refused.append((event, reason))
+        elif decision == "resend":
+            ordered = True
+    return Decided(len(decisions) - len(refused), ordered, tuple(refused))
+
+
+def _doubtful(folder: RunFolder, ledger: Ledger, account: int, *, decided: bool) -> Iterator[UnknownEvent]:
+    paths = [export["path"] for export in folder.facts["exports"]]
+    for bodies in folder.bodies():
+        lines = ledger.lines(account, bodies["event_key"].to_list())
+        chosen = [
+            key
+            for key, line in lines.items()
+            if line.doubt and (line.resend is not None or line.held is not None) is decided
+        ]
+        here = bodies.filter(pl.col("event_key").is_in(pl.Series(chosen, dtype=pl.Binary).implode()))
+        places = _places(folder, here[ROW])
+        for row, key, sha, identifier, email, body in here.select(
+            ROW, "event_key", "payload_sha256", "identifier", "email", "body"
+        ).iter_rows():
+            if lines[key].uuid_of(sha) is None:
+                export, number = places[row]
+                yield UnknownEvent(key, sha, number, paths[export], identifier, email, json.loads(body)["event_type"])
+
+
+def _places(folder: RunFolder, rows: pl.Series) -> dict[int, tuple[int, int]]:
+    if rows.is_empty():
+        return {}
+    found: dict[int, tuple[int, int]] = {}
+    for placed in folder.placed_rows():
+        hits = placed.filter(pl.col(ROW).is_in(rows.implode()) & pl.col(EVENT).is_not_null())
+        found |= {row: (export, number) for row, export, number in hits.select(ROW, "export", "row_number").iter_rows()}
+    return found

@@ -1,0 +1,93 @@
+"""What a command that sends needs open at once: account, ledger, connection, and how fast it may go."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rdstation_events import api_facts
+
+from rd_import.auth import Credentials, identity_of, token_store
+from rd_import.errors import JobError
+from rd_import.exchange import ThreadedExchange
+from rd_import.job import Account, is_loopback
+from rd_import.ledger import Ledger
+from rd_import.run_folder import state_folder
+from rd_import.send import Pace
+from rd_import.service import RdStation, scope_of
+
+
+def default_ledger_path() -> Path:
+    """Give the ledger of this person on this machine."""
+    return state_folder() / "ledger.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Requests that the account may make a minute; `given` where the person named them."""
+
+    per_minute: float
+    given: bool
+
+    @classmethod
+    def of(cls, *, plan: str | None, rate: float | None) -> Self:
+        """Take a plan's allowance, or the figure that overrides it."""
+        return cls(api_facts.REQUESTS_PER_MINUTE[plan or "basic"] if rate is None else rate, plan is not None or rate is not None)
+
+    def pace(self, account: Account) -> Pace:
+        """Give the pace: unpaced on this machine unless a rate was named.
+
+        Raises:
+            JobError: Unpaced requests to RD Station, which counts every one.
+        """
+        if is_loopback(account.base_url) and not self.given:
+            return Pace()
+        if self.per_minute == 0:
+            if not is_loopback(account.base_url):
+                raise JobError("unpaced")
+            return Pace()
+        return Pace.per_minute(self.per_minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An account that can be sent to, and the ledger that remembers it."""
+
+    account: Account
+    ledger: Ledger
+    number: int
+    scope: str
+    service: RdStation
+    exchange: ThreadedExchange
+    trusted_label: bool  # nothing ties the label to the credentials but the person's word
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls, account: Account, ledger_path: Path, *, timeout_s: float = 60.0, on_new_ledger: Callable[[Path], None] = lambda _: None
+    ) -> Iterator[Self]:
+        """Open ledger and connection, and make sure that label and credentials go together.
+
+        Raises:
+            JobError: The label belongs to other credentials, or the credentials to another label.
+            LedgerError: The ledger cannot be used.
+        """
+        store_path = state_folder() / "tokens.json"
+        credentials = Credentials(account, store=lambda: token_store(store_path), lock=store_path.with_suffix(".lock"))
+        with contextlib.ExitStack() as stack:
+            service = RdStation(account, credentials, timeout_s=timeout_s)
+            stack.callback(service.close)
+            scope = scope_of(account, service.instance())
+            if not ledger_path.exists():
+                on_new_ledger(ledger_path)
+            ledger = stack.enter_context(Ledger.open(ledger_path))
+            identity = None if is_loopback(account.base_url) else identity_of(account)
+            if identity is not None:
+                bound = ledger.bind(scope, kind=identity[0], credential=identity[1])
+                if bound is not None:
+                    raise JobError("account_mismatch", bound=bound, scope=scope)
+            exchange = ThreadedExchange(service)
+            stack.callback(exchange.close)
+            trusted = identity is None and not is_loopback(account.base_url)
+            yield cls(account, ledger, ledger.account(scope), scope, service, exchange, trusted)

@@ -1,0 +1,36 @@
+"""Runs the installed command as a person would, with its state in a folder of the test."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SAMPLE_DATA = ROOT / "sample_data"
+
+
+def rd_import(
+    *words: str, cwd: Path, state: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `rd-import` without a terminal; nothing of the person's own environment reaches it."""
+    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
+    assert command is not None, "install the project first: make dev"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RD_IMPORT_")}
+    return subprocess.run(
+        [command, *words],
+        cwd=cwd,
+        env={
+            **kept,
+            "XDG_STATE_HOME": str(state),
+            "PYTHONUTF8": "1",
+            "COLUMNS": "100",
+            **(env or {}),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )

@@ -1,0 +1,461 @@
+"""Text cells become typed ones; what cannot be read is never guessed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rd_import.cells import CellFormat, type_cells
+from rd_import.values import EVENT, ROW, RowGroup
+from rdstation_events import EVENT_TYPES
+
+ZONES = ("America/Sao_Paulo", "America/New_York", "Europe/Lisbon", "Asia/Kolkata", "UTC")
+Problem = tuple[int, str, str, str | None, bool]
+
+
+def typed(
+    name: str,
+    columns: Mapping[str, Sequence[str | None]],
+    *,
+    decimal: str = ".",
+    zone: str = "America/Sao_Paulo",
+    events: Sequence[int] | None = None,
+) -> tuple[pl.DataFrame, list[Problem]]:
+    """Type cells of an event type; each row is an event of its own unless `events` differs."""
+    height = len(next(iter(columns.values())))
+    table = pl.DataFrame(
+        {
+            ROW: pl.Series(range(height), dtype=pl.UInt32),
+            EVENT: pl.Series(events or range(height), dtype=pl.UInt32),
+            **{column: pl.Series(cells, dtype=pl.String) for column, cells in columns.items()},
+        }
+    )
+    found = type_cells(RowGroup(table), EVENT_TYPES[name], CellFormat(decimal, zone))
+    return found.kept.table, found.problems.select(ROW, "code", "field", "value", "fatal").rows()
+
+
+def one(name: str, column: str, cell: str | None, **options: Any) -> Any:
+    """Type one cell and give its value, or its problem's code."""
+    table, problems = typed(name, {column: [cell]}, **options)
+    assert table.height == 1
+    if problems:
+        assert table[column].to_list() == [None]
+        return problems[0][1]
+    return table[column][0]
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "value"),
+    [
+        ("79.9", ".", 79.9),
+        ("200", ".", 200.0),
+        ("+.5", ".", 0.5),
+        ("-3", ".", -3.0),
+        ("5.", ".", 5.0),
+        ("0079.90", ".", 79.9),
+        ("79,9", ",", 79.9),
+        ("1.234,56", ",", 1234.56),
+        ("1.234.567,8", ",", 1234567.8),
+        ("1.234", ",", 1234.0),
+        ("1234,56", ",", 1234.56),
+        ("1,234.56", ".", 1234.56),
+        ("1,234,567", ".", 1234567.0),
+    ],
+)
+def test_an_amount_is_read_by_the_inputs_decimal_mark(
+    cell: str, decimal: str, value: float
+) -> None:
+    """The other mark may group thousands, as `Job.decimal` says."""
+    assert one("SALE", "value", cell, decimal=decimal) == value
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal"),
+    [
+        ("79,9", "."),
+        ("1.234,56", "."),
+        ("79.9", ","),
+        ("12.50", ","),
+        ("1,234.56", ","),
+        ("1.23.4,5", ","),
+        ("1.2345", ","),
+        (".5", ","),
+        ("1,2,3", ","),
+        ("1,2.3", "."),
+        ("5,52E+12", ","),
+        ("1e3", "."),
+        ("R$ 10", "."),
+        ("10 %", "."),
+        ("NaN", "."),
+        ("inf", "."),
+        ("0x10", "."),
+        ("١٢", "."),
+        ("--1", "."),
+        ("9007199254740993", "."),
+    ],
+)
+def test_an_amount_that_is_written_otherwise_is_not_guessed(cell: str, decimal: str) -> None:
+    """12.50 read with a decimal comma would be sent as 1250."""
+    assert one("SALE", "value", cell, decimal=decimal) == "NOT_A_NUMBER"
+
+
+@given(st.decimals(min_value=-(10**11), max_value=10**11, places=2))
+def test_any_amount_is_read_from_both_ways_of_writing_it(amount: Any) -> None:
+    english = f"{amount:,.2f}"
+    brazilian = english.translate(str.maketrans(",.", ".,"))
+    plain = f"{amount:.2f}"
+    for cell, decimal in ((plain, "."), (brazilian, ","), (plain.replace(".", ","), ",")):
+        assert one("SALE", "value", cell, decimal=decimal) == float(amount)
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "value"),
+    [
+        ("58", ".", 58),
+        ("007", ".", 7),
+        ("-3", ".", -3),
+        ("58.0", ".", 58),
+        ("58,00", ",", 58),
+        ("1.000", ",", 1000),
+        ("9007199254740991", ".", 2**53 - 1),
+    ],
+)
+def test_a_whole_number_is_read(cell: str, decimal: str, value: int) -> None:
+    """Spreadsheets and pandas write whole numbers with a fraction of zeros."""
+    assert one("MEDIA_PLAYBACK_STARTED", "media_duration", cell, decimal=decimal) == value
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal"),
+    [
+        ("58.5", "."),
+        ("58,5", ","),
+        ("10.5", ","),
+        ("10.0", ","),
+        ("1.5", ","),
+        ("1m32s", "."),
+        ("00:01:32", "."),
+        ("1e3", "."),
+        ("9007199254740993", "."),
+        ("99999999999999999999", "."),
+    ],
+)
+def test_what_is_no_whole_number_is_not_guessed(cell: str, decimal: str) -> None:
+    found = one("MEDIA_PLAYBACK_STARTED", "media_duration", cell, decimal=decimal)
+    assert found == "NOT_AN_INTEGER"
+
+
+# --- booleans -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ["true", "TRUE", "1", "Sim", "s", "yes", "Y", "Verdadeiro", "V"])
+def test_words_for_yes(cell: str) -> None:
+    assert one("CONVERSION", "available_for_mailing", cell) is True
+
+
+@pytest.mark.parametrize("cell", ["false", "0", "Não", "NÃO", "nao", "n", "No", "FALSO", "f"])
+def test_words_for_no(cell: str) -> None:
+    assert one("CONVERSION", "available_for_mailing", cell) is False
+
+
+@pytest.mark.parametrize("cell", ["maybe", "2", "-", "truee", "sim não"])
+def test_other_words_are_neither(cell: str) -> None:
+    assert one("CONVERSION", "available_for_mailing", cell) == "NOT_A_BOOLEAN"
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+fractions = st.text("0123456789", max_size=9)
+wall_times = st.datetimes(datetime(1985, 1, 1), datetime(2035, 1, 1)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=0)
+)
+
+
+def written(wall: datetime, separator: str, fraction: str) -> tuple[str, timedelta]:
+    """Write a wall time and tell what its fraction of a second is, cut at microseconds."""
+    text = wall.strftime(f"%Y-%m-%d{separator}%H:%M:%S")
+    part = timedelta(microseconds=int(fraction.ljust(6, "0")[:6]))
+    return (f"{text}.{fraction}" if fraction else text), part
+
+
+@given(
+    wall_times,
+    st.sampled_from(("T", " ")),
+    fractions,
+    st.integers(-23 * 60, 23 * 60),
+    st.sampled_from(("{h}:{m}", "{h}{m}", " {h}:{m}")),
+)
+def test_a_time_with_an_offset_is_that_instant(
+    wall: datetime, separator: str, fraction: str, offset: int, form: str
+) -> None:
+    text, part = written(wall, separator, fraction)
+    hours, minutes = divmod(abs(offset), 60)
+    sign = "-" if offset < 0 else "+"
+    cell = text + form.format(h=f"{sign}{hours:02}", m=f"{minutes:02}")
+    instant = wall.replace(tzinfo=timezone(timedelta(minutes=offset))) + part
+    assert one("CALL_FINISHED", "call_started_at", cell) == instant
+
+
+@given(wall_times, fractions, st.sampled_from(("Z", " UTC", "UTC", "z")))
+def test_a_time_in_utc_is_that_instant(wall: datetime, fraction: str, zone: str) -> None:
+    text, part = written(wall, "T", fraction)
+    assert one("CALL_FINISHED", "call_started_at", text + zone) == wall.replace(tzinfo=UTC) + part
+
+
+@given(wall_times, fractions, st.sampled_from(ZONES))
+def test_a_time_without_a_zone_is_local(wall: datetime, fraction: str, zone: str) -> None:
+    """Python's own calendar is the judge; a wall time that never was is not guessed."""
+    text, part = written(wall, " ", fraction)
+    instant = wall.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    existed = instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == wall
+    found = one("CALL_FINISHED", "call_started_at", text, zone=zone)
+    assert found == (instant + part if existed else "NOT_A_TIMESTAMP")
+
+
+@pytest.mark.parametrize(
+    ("cell", "instant"),
+    [
+        ("2026-03-15", datetime(2026, 3, 15, 3, tzinfo=UTC)),
+        ("2026-03-15T14:53", datetime(2026, 3, 15, 17, 53, tzinfo=UTC)),
+        ("2026-03-15 14:53:42,5", datetime(2026, 3, 15, 17, 53, 42, 500_000, tzinfo=UTC)),
+        ("2019-03-15T15:00:00.05Z", datetime(2019, 3, 15, 15, 0, 0, 50_000, tzinfo=UTC)),
+        ("2018-01-15 12:00:00", datetime(2018, 1, 15, 14, tzinfo=UTC)),  # summer time
+        ("2018-02-17 23:30:00", datetime(2018, 2, 18, 1, 30, tzinfo=UTC)),  # the first of two
+    ],
+)
+def test_times_as_brazilian_exports_write_them(cell: str, instant: datetime) -> None:
+    assert one("CALL_FINISHED", "call_started_at", cell) == instant
+
+
+@pytest.mark.parametrize("day", ["2018-11-04", "2017-10-15", "2016-10-16"])
+def test_a_day_whose_midnight_never_was_begins_at_one(day: str) -> None:
+    """Brazil's summer time began at midnight; a bare date still is that day, not malformed."""
+    assert one("CALL_FINISHED", "call_started_at", day) == datetime.fromisoformat(
+        f"{day}T01:00:00-02:00"
+    )
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "15/03/2026",
+        "2026-3-5",
+        "2026-02-30",
+        "2026-13-01",
+        "2026-03-15T25:00",
+        "2026-03-15T10:60",
+        "2026-03-15T10",
+        "2026-03-15T10:00:00.Z",
+        "2026-03-15T10:00:00.1234567890Z",
+        "2026-03-15T10:00:00+24:00",
+        "2026-03-15T10:00:00-03:60",
+        "2026-03-15T10:00:00+99:99",
+        "2026-03-15T10:00:00 BRT",
+        "1773586422",
+        "46096.62",
+        "2018-11-04 00:30:00",
+        "9999-12-31T23:59:59-03:00",
+    ],
+)
+def test_what_is_no_time_is_not_guessed(cell: str) -> None:
+    assert one("CALL_FINISHED", "call_started_at", cell) == "NOT_A_TIMESTAMP"
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "texts"),
+    [
+        ("a;b", ["a", "b"]),
+        (" a ; b c ;", ["a", "b c"]),
+        ("a,b", ["a,b"]),
+        (";;", None),
+        ('["a","b;c"]', ["a", "b;c"]),
+        ('[" a ",""," "]', ["a"]),
+        ("[1,true,null]", ["1", "true"]),
+        ("[]", None),
+        ("[vip];novo", ["[vip]", "novo"]),
+        ('["\\u00e7"]', ["ç"]),
+    ],
+)
+def test_a_list_is_split_by_semicolons_or_is_a_json_array(
+    cell: str, texts: list[str] | None
+) -> None:
+    table, problems = typed("CONVERSION", {"tags": [cell]})
+    assert table["tags"].to_list() == [texts]
+    assert problems == []
+
+
+def test_both_ways_of_writing_a_list_may_stand_in_one_column() -> None:
+    table, _ = typed("CONVERSION", {"tags": ["a;b", None, '["c;d"]', "e"]})
+    assert table["tags"].to_list() == [["a", "b"], None, ["c;d"], ["e"]]
+
+
+@pytest.mark.parametrize("cell", ['["\\ud800"]', "[" * 100_000])
+def test_a_cell_that_json_cannot_hold_does_not_stop_the_run(cell: str) -> None:
+    """Half a surrogate pair, or brackets without an end: one row's flaw is never a traceback."""
+    table, _ = typed("CONVERSION", {"tags": [cell, "a"]})
+    assert table["tags"].to_list()[1] == ["a"]
+
+
+# --- legal bases ----------------------------------------------------------------------------------
+
+CONSENT = {"category": "communications", "type": "consent", "status": "granted"}
+CONTRACT = {"category": "data_processing", "type": "pre_existent_contract"}
+COMMUNICATIONS = "legal_bases.communications"
+DATA_PROCESSING = "legal_bases.data_processing"
+
+
+def test_a_json_cell_spreads_over_the_columns_of_legal_bases() -> None:
+    cells = [json.dumps([CONTRACT, CONSENT]), None, "[]"]
+    table, problems = typed("CONVERSION", {"legal_bases": cells})
+    assert "legal_bases" not in table.columns
+    assert table.select(
+        f"{COMMUNICATIONS}.type", f"{COMMUNICATIONS}.status", f"{DATA_PROCESSING}.type"
+    ).rows() == [
+        ("consent", "granted", "pre_existent_contract"),
+        (None, None, None),
+        (None, None, None),
+    ]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "yes",
+        "{}",
+        "null",
+        "[1]",
+        json.dumps(CONSENT),
+        json.dumps([CONSENT, CONSENT]),
+        '[{"type":"consent","status":"granted"}]',
+        '[{"category":1,"type":"consent"}]',
+        '[{"category":"communications"}]',
+        '[{"category":"communications","type":null,"status":null}]',
+        '[{"category":"communications","type":"\\ud800"}]',
+        "[" * 100_000,
+    ],
+    ids=lambda cell: cell[:40],
+)
+def test_a_cell_that_is_no_list_of_legal_bases_takes_its_row(cell: str) -> None:
+    """Consent is not left out in silence, so the event does not go without it."""
+    _, problems = typed("CONVERSION", {"legal_bases": [None, cell]})
+    assert problems == [(1, "NOT_LEGAL_BASES", "legal_bases", cell[:80], True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "category"),
+    [("CONVERSION", "profiling"), ("ECOMMERCE_ORDER_CANCELLED", "data_processing")],
+)
+def test_a_category_that_cannot_be_sent_takes_its_row(name: str, category: str) -> None:
+    cell = json.dumps([{"category": category, "type": "consent"}])
+    _, problems = typed(name, {"legal_bases": [cell, None]})
+    column = f"legal_bases.{category}.type"
+    assert problems == [(0, "LEGAL_BASE_NOT_TAKEN", column, "consent", True)]
+
+
+def test_a_basis_in_its_own_columns_is_not_lost_where_a_json_column_stands_beside() -> None:
+    """Row 0 has its consent in columns only, row 1 in JSON only."""
+    table, problems = typed(
+        "CONVERSION",
+        {
+            "legal_bases": [None, json.dumps([CONSENT])],
+            f"{COMMUNICATIONS}.type": ["legitimate_interest", None],
+            f"{COMMUNICATIONS}.status": ["declined", None],
+        },
+    )
+    assert problems == []
+    assert table.select(f"{COMMUNICATIONS}.type", f"{COMMUNICATIONS}.status").rows() == [
+        ("legitimate_interest", "declined"),
+        ("consent", "granted"),
+    ]
+
+
+# --- malformed cells ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "code"),
+    [
+        ("SALE", "value", "NOT_A_NUMBER"),
+        ("CALL_FINISHED", "call_duration", "NOT_AN_INTEGER"),
+        ("CALL_FINISHED", "call_user_email", "INVALID_EMAIL"),
+        ("ECOMMERCE_ORDER_FULFILLED", "tracking_url", "INVALID_URL"),
+        ("MEDIA_PLAYBACK_STOPPED", "media_finished", "NOT_A_BOOLEAN"),
+        ("MEDIA_PLAYBACK_STOPPED", "media_published_date_timestamp", "NOT_A_TIMESTAMP"),
+        ("CALL_FINISHED", "event_timestamp", "NOT_A_TIMESTAMP"),
+    ],
+)
+def test_in_an_optional_field_a_malformed_cell_is_left_out_with_a_warning(
+    name: str, column: str, code: str
+) -> None:
+    table, problems = typed(name, {column: ["5,52E+12", None]})
+    assert table[column].to_list() == [None, None]
+    assert problems == [(0, code, column, "5,52E+12", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "code"),
+    [
+        ("ECOMMERCE_ORDER_PAID", "price", "NOT_A_NUMBER"),
+        ("ECOMMERCE_ORDER_PAID", "total_items", "NOT_AN_INTEGER"),
+        ("ECOMMERCE_ORDER_PAID", "line_items.price", "NOT_A_NUMBER"),
+        ("ECOMMERCE_ORDER_PAID", "line_items.quantity", "NOT_AN_INTEGER"),
+        ("CALL_FINISHED", "call_started_at", "NOT_A_TIMESTAMP"),
+        ("SALE", "event_timestamp", "NOT_A_TIMESTAMP"),
+    ],
+)
+def test_in_a_required_or_identity_field_a_malformed_cell_takes_its_row(
+    name: str, column: str, code: str
+) -> None:
+    """Without it the event would be another event, or none."""
+    _, problems = typed(name, {column: ["5,52E+12", None]})
+    assert problems == [(0, code, column, "5,52E+12", True)]
+
+
+def test_a_long_cell_is_shown_cut() -> None:
+    _, ((_, _, _, value, _),) = typed("SALE", {"value": ["x" * 500]})
+    assert value == "x" * 80
+
+
+# --- derived fields -------------------------------------------------------------------------------
+
+
+def test_the_number_of_items_is_the_sum_of_an_orders_quantities() -> None:
+    table, _ = typed(
+        "ECOMMERCE_ORDER_PAID",
+        {"line_items.quantity": ["2", "3", "1", None]},
+        events=[0, 0, 1, 2],
+    )
+    assert table["total_items"].to_list() == [5, 5, 1, None]
+
+
+def test_a_number_of_items_that_is_there_is_not_derived() -> None:
+    table, _ = typed(
+        "ECOMMERCE_ORDER_PAID",
+        {"line_items.quantity": ["2", "3"], "total_items": ["9", None]},
+    )
+    assert table["total_items"].to_list() == [9, 3]
+
+
+def test_an_items_id_is_its_sku_else_its_title() -> None:
+    table, _ = typed(
+        "ECOMMERCE_ORDER_PAID",
+        {
+            "line_items.product_id": ["P", None, None, None],
+            "line_items.sku": ["S", "S", None, None],
+            "line_items.product_title": ["T", "T", "T", None],
+        },
+    )
+    assert table["line_items.product_id"].to_list() == ["P", "S", "T", None]

@@ -1,0 +1,192 @@
+"""What the header and the user say decides once which column feeds which field."""
+
+import polars as pl
+import pytest
+
+from rd_import.errors import JobError
+from rd_import.match import Matching, match, match_columns
+from rd_import.values import ROW, ExportFacts, RowGroup
+from rdstation_events import EVENT_TYPES
+
+SALE = ("email", "funnel_name", "value")
+
+
+def matching_of(
+    name: str,
+    columns: tuple[str, ...],
+    renames: dict[str, str] | None = None,
+    constants: dict[str, str] | None = None,
+) -> Matching:
+    facts = ExportFacts("orders.csv", "csv", columns)
+    return match_columns(facts, EVENT_TYPES[name], renames=renames or {}, constants=constants or {})
+
+
+def matched(matching: Matching, columns: dict[str, pl.Series | list[str | None]]) -> pl.DataFrame:
+    table = pl.DataFrame(columns)
+    rows = pl.int_range(table.height, dtype=pl.UInt32, eager=True).alias(ROW)
+    return match(RowGroup(table.with_columns(rows)), matching).table
+
+
+def test_a_column_with_a_fields_name_feeds_that_field() -> None:
+    matching = matching_of("SALE", ("value", "email", "funnel_name", "Shop"))
+    assert matching.fields == {"email": "email", "funnel_name": "funnel_name", "value": "value"}
+    assert matching.unmatched == ("Shop",)
+
+
+def test_a_rename_wins_over_a_column_of_the_fields_own_name() -> None:
+    """The user knows the file; an `email` column may be the shop's own address."""
+    matching = matching_of("SALE", (*SALE, "Customer e-mail"), {"email": "Customer e-mail"})
+    assert matching.fields["email"] == "Customer e-mail"
+    assert "email" in matching.unmatched
+
+
+def test_one_column_may_feed_several_fields() -> None:
+    renames = {"name": "Name", "identifier": "Name"}
+    matching = matching_of("ECOMMERCE_ORDER_CANCELLED", ("email", "Name"), renames)
+    assert matching.fields == {"email": "email", "identifier": "Name", "name": "Name"}
+    assert matching.unmatched == ()
+
+
+def test_a_constant_is_the_value_of_every_row() -> None:
+    matching = matching_of("SALE", ("email",), constants={"funnel_name": "default"})
+    table = matched(matching, {"email": ["a@x.com", "b@x.com"]})
+    assert table["funnel_name"].to_list() == ["default", "default"]
+
+
+def test_a_constant_takes_the_place_of_a_column() -> None:
+    matching = matching_of("SALE", SALE, constants={"funnel_name": "default"})
+    assert "funnel_name" not in matching.fields
+    assert "funnel_name" in matching.unmatched
+
+
+def test_cells_are_trimmed_and_empty_ones_are_null() -> None:
+    table = matched(
+        matching_of("SALE", SALE),
+        {
+            "email": [" a@x.com\t", "b@x.com"],
+            "funnel_name": ["default", "  "],
+            "value": ["1", ""],
+        },
+    )
+    assert table.rows() == [(0, "a@x.com", "default", "1"), (1, "b@x.com", None, None)]
+
+
+def test_fields_come_in_the_order_of_the_payload() -> None:
+    """Whatever the file's order: the event's bytes must not depend on it."""
+    matching = matching_of("SALE", ("value", "funnel_name", "event_timestamp", "email"))
+    assert list(matching.fields) == ["email", "funnel_name", "value", "event_timestamp"]
+
+
+def test_every_missing_column_is_named_at_once_with_what_is_near() -> None:
+    with pytest.raises(JobError) as caught:
+        matching_of("SALE", ("E-mail", "Funil", "value"))
+    text = str(caught.value)
+    assert "`email`, `funnel_name`" in text
+    assert "--rename email=E-mail" in text
+    assert "`E-mail`, `Funil`, `value`" in text
+    assert caught.value.exit_code == 2
+
+
+def test_a_rename_of_a_column_that_the_file_lacks_is_refused() -> None:
+    with pytest.raises(JobError, match="no column `Mail`, which --rename gives to `email`"):
+        matching_of("SALE", SALE, {"email": "Mail"})
+
+
+@pytest.mark.parametrize(
+    ("renames", "constants"), [({"funel_name": "value"}, {}), ({}, {"funel_name": "default"})]
+)
+def test_a_field_that_the_type_lacks_is_refused_with_the_one_that_was_meant(
+    renames: dict[str, str], constants: dict[str, str]
+) -> None:
+    with pytest.raises(JobError) as caught:
+        matching_of("SALE", SALE, renames, constants)
+    assert "no field `funel_name`" in str(caught.value)
+    assert "did you mean `funnel_name`?" in str(caught.value)
+
+
+def test_custom_fields_reach_a_conversion_as_they_are() -> None:
+    columns = ("email", "conversion_identifier", "cf_shoe_size", "cf_Shoe")
+    matching = matching_of("CONVERSION", columns)
+    assert matching.fields["cf_shoe_size"] == "cf_shoe_size"
+    assert matching.unmatched == ("cf_Shoe",)
+
+
+def test_a_custom_field_can_be_fed_by_any_column() -> None:
+    columns = ("email", "conversion_identifier", "Shoe size")
+    matching = matching_of("CONVERSION", columns, {"cf_shoe_size": "Shoe size"})
+    assert matching.fields["cf_shoe_size"] == "Shoe size"
+
+
+def test_no_other_type_takes_custom_fields() -> None:
+    """RD Station drops them in silence, so they are not sent and the preview says so."""
+    matching = matching_of("SALE", (*SALE, "cf_shoe_size"))
+    assert matching.unmatched == ("cf_shoe_size",)
+    with pytest.raises(JobError, match="no field `cf_shoe_size`"):
+        matching_of("SALE", SALE, {"cf_shoe_size": "value"})
+
+
+@pytest.mark.parametrize("category", ["data_processing", "profiling"])
+def test_a_legal_basis_that_cannot_be_sent_stops_the_import(category: str) -> None:
+    """Consent is not left out in silence."""
+    columns = ("email", "identifier", f"legal_bases.{category}.type")
+    with pytest.raises(JobError, match=f"does not take `legal_bases.{category}.type`"):
+        matching_of("ECOMMERCE_ORDER_CANCELLED", columns)
+
+
+def test_legal_bases_may_come_as_one_json_column() -> None:
+    columns = ("email", "identifier", "legal_bases")
+    matching = matching_of("ECOMMERCE_ORDER_CANCELLED", columns)
+    assert matching.fields["legal_bases"] == "legal_bases"
+
+
+def test_the_number_of_items_need_not_be_a_column_where_quantities_are() -> None:
+    columns = ("email", "identifier", "currency", "price", "line_items.quantity")
+    assert matching_of("ECOMMERCE_ORDER_PAID", columns).derivable == ("total_items",)
+
+
+def test_without_quantities_the_number_of_items_is_missing() -> None:
+    with pytest.raises(JobError, match="no column for `total_items`"):
+        matching_of("ECOMMERCE_ORDER_PAID", ("email", "identifier", "currency", "price"))
+
+
+def test_a_nested_list_of_items_becomes_one_line_per_item() -> None:
+    """The order's own cells are repeated, as a CSV with one row per item would hold them."""
+    columns = ("email", "identifier", "currency", "price", "total_items", "items.sku", "items.n")
+    renames = {"line_items.sku": "items.sku", "line_items.quantity": "items.n"}
+    matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames)
+    items = pl.Series(
+        [[{"sku": "A", "n": "1"}, {"sku": " B ", "n": ""}], [], None],
+        dtype=pl.List(pl.Struct({"sku": pl.String, "n": pl.String})),
+    )
+    table = matched(
+        matching,
+        {
+            "email": ["a@x.com", "b@x.com", "c@x.com"],
+            "identifier": ["1", "2", "3"],
+            "currency": ["BRL"] * 3,
+            "price": ["9"] * 3,
+            "total_items": ["2", "0", "0"],
+            "items": items,
+        },
+    )
+    assert table.select(ROW, "email", "line_items.sku", "line_items.quantity").rows() == [
+        (0, "a@x.com", "A", "1"),
+        (0, "a@x.com", "B", None),
+        (1, "b@x.com", None, None),
+        (2, "c@x.com", None, None),
+    ]
+
+
+def test_items_cannot_come_from_two_nested_columns() -> None:
+    columns = ("email", "identifier", "currency", "price", "total_items", "a.sku", "b.n")
+    renames = {"line_items.sku": "a.sku", "line_items.quantity": "b.n"}
+    matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames)
+    nested = {
+        name: pl.Series([[{part: "1"}]], dtype=pl.List(pl.Struct({part: pl.String})))
+        for name, part in (("a", "sku"), ("b", "n"))
+    }
+    cells: dict[str, pl.Series | list[str | None]] = {
+        name: ["1"] for name in ("email", "identifier", "currency", "price", "total_items")
+    }
+    with pytest.raises(JobError, match="one nested column"):
+        matched(matching, cells | nested)
