@@ -139,7 +139,7 @@ class _Late:
     def take(self, home: int) -> list[pl.DataFrame]:
         found = []
         for path in self._files.pop(home, ()):
-            found.append(pl.read_ipc(path, memory_map=False))
+            found.append(pl.read_ipc(path))
             path.unlink()
         return found + self._waiting.pop(home, [])
 

@@ -193,6 +193,12 @@ class Sender:
         Raises:
             LedgerError: The ledger cannot be used; what is in flight stays marked as sent.
         """
+        for sending in self.steps(events):
+            self._on_progress(sending)
+        return self.sending
+
+    def steps(self, events: Iterable[PlannedEvent]) -> Iterator[Sending]:
+        """Do what `send` does, one turn at a time."""
         now = self._clock.now()
         self._ledger.start_process(self._process, self._run, now=now)
         self._beaten = now
@@ -202,9 +208,8 @@ class Sender:
         if self._open_unknowns >= self._rules.max_unknown:
             self._stop("outage", None, f"{self._open_unknowns} requests of the last 24 hours have no usable answer yet")
         while self._step():
-            self._on_progress(self.sending)
+            yield self.sending
         self._ledger.end_process(self._process)
-        return self.sending
 
     # --- one turn of the loop
 
