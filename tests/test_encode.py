@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from generated import AWKWARD, CURRENT, Cells, sifted, valid_rows
 from rd_import.encode import encode
 from rd_import.mapping import map_row, map_rows
+from rd_import.run_folder import RunFolder
 from rd_import.values import ENCODED_SCHEMA, EVENT, OCCURRENCE, ROW, RowGroup, Sifted
 from rdstation_events import EVENT_TYPES
 from rdstation_events.event_type import EventType
@@ -275,3 +277,17 @@ def test_different_identities_never_share_a_key(identities: list[tuple[str, str]
     assert table["event_key"].n_unique() == len(identities)
     lost, _ = encoded(EVENT_TYPES["OPPORTUNITY_LOST"], rows)
     assert lost["event_key"].n_unique() == len({funnel for funnel, _ in identities})
+
+
+def test_rows_whose_identity_is_the_same_in_canonical_form_are_counted_as_equals(
+    tmp_path: Path,
+) -> None:
+    """`Ana@` and `ana@` are one contact: the second event needs a key of its own."""
+    rows: list[Cells] = [SALE_ROW, SALE_ROW | {"email": "Ana@Example.COM"}]
+    before = sifted(SALE, rows, [0, 1])
+    with RunFolder.create(tmp_path, MOMENT).writer() as writer:
+        counted = writer.number(before.kept, SALE.identity)
+    after = encode(
+        map_rows(Sifted(counted, before.problems), SALE), SALE, namespace="", max_body=200_000
+    )
+    assert after.kept.table["event_key"].n_unique() == 2

@@ -120,7 +120,7 @@ def test_the_database_says_what_each_answer_proved(ledger: Ledger) -> None:
                 ledger.record_refused(mark, [one], wrong, proof="400", http_status=400, now=NOW)
             case "deferred":
                 ledger.record_deferred(mark, [one], {0}, not_before=LATER, proof="429", now=NOW)
-            case "unknown":
+            case _:
                 ledger.record_unknown(mark, proof="read timeout", http_status=None, now=NOW)
         return ledger.lines(1, [one.key])[one.key]
 

@@ -181,7 +181,7 @@ def test_items_cannot_come_from_two_nested_columns() -> None:
     columns = ("email", "identifier", "currency", "price", "total_items", "a.sku", "b.n")
     renames = {"line_items.sku": "a.sku", "line_items.quantity": "b.n"}
     matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames)
-    nested = {
+    nested: dict[str, pl.Series | list[str | None]] = {
         name: pl.Series([[{part: "1"}]], dtype=pl.List(pl.Struct({part: pl.String})))
         for name, part in (("a", "sku"), ("b", "n"))
     }

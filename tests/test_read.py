@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -26,6 +26,7 @@ from rd_import.values import ROW
 
 Row = tuple[str | None, ...]
 BLOCKS = (7, 16, 64, 8 << 20)
+QUOTINGS: Sequence[Literal[0, 1]] = (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def tables(draw: st.DrawFn) -> Table:
     """Draw a table with an id in its first column, and blank lines anywhere."""
     delimiter = draw(st.sampled_from((",", ";", "\t", "|")))
     end = draw(st.sampled_from(("\n", "\r\n")))
-    quoting = draw(st.sampled_from((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)))
+    quoting = draw(st.sampled_from(QUOTINGS))
     width = draw(st.integers(1, 4))
     header = ("alpha", "beta", "gamma", "delta")[:width]
     rows = draw(st.lists(st.tuples(*[cells] * width), max_size=8))
