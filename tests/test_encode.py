@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generated import AWKWARD, CURRENT, Cells, sifted, valid_rows
-from rd_import.encode import encode
+from rd_import.encode import encode, identity_text
 from rd_import.mapping import map_row, map_rows
 from rd_import.run_folder import RunFolder
 from rd_import.values import ENCODED_SCHEMA, EVENT, OCCURRENCE, ROW, RowGroup, Sifted
@@ -286,7 +286,8 @@ def test_rows_whose_identity_is_the_same_in_canonical_form_are_counted_as_equals
     rows: list[Cells] = [SALE_ROW, SALE_ROW | {"email": "Ana@Example.COM"}]
     before = sifted(SALE, rows, [0, 1])
     with RunFolder.create(tmp_path, MOMENT).writer() as writer:
-        counted = writer.number(before.kept, SALE.identity)
+        identity = identity_text(SALE, before.kept.table.columns)
+        counted = writer.number(before.kept, identity)
     after = encode(
         map_rows(Sifted(counted, before.problems), SALE), SALE, namespace="", max_body=200_000
     )

@@ -387,7 +387,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path)
     path = tmp_path / "orders.csv"
     path.write_bytes(b"email,value\n" * 500)
     path.chmod(0o644)
-    assert "not a database" in sentence_of(path)
+    assert "no ledger" in sentence_of(path)
     assert path.read_bytes() == b"email,value\n" * 500
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 

@@ -518,7 +518,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
     """
     try:
         with pq.ParquetFile(path) as file:
-            metadata = {k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items()}
+            metadata = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
     except (pa.ArrowException, OSError) as error:
         raise ExportError("not_an_audit", path=path) from error
     if "rd_import.scope" not in metadata:

@@ -39,7 +39,7 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
     group = events.kept
     bodies = group.payloads.select(_json(group.payloads.columns, event_type.name).alias("body"))["body"]
     facts = group.facts
-    identity = facts.select(_identity(event_type, facts.columns).alias("identity"))["identity"]
+    identity = facts.select(identity_text(event_type, facts.columns).alias("identity"))["identity"]
     occurrence = facts[OCCURRENCE] if OCCURRENCE in facts.columns else pl.repeat(1, facts.height, eager=True)
     keys = [
         key_of(event_type.name, namespace, one, number) for one, number in zip(identity, occurrence, strict=True)
@@ -96,7 +96,7 @@ def _json(columns: list[str], event_type: str) -> pl.Expr:
     return pl.concat_str(pl.lit(opening), payload.str.replace_all(r',"[a-z0-9_]+":null', ""), pl.lit("}"))
 
 
-def _identity(event_type: EventType, known: Collection[str]) -> pl.Expr:
+def identity_text(event_type: EventType, known: Collection[str]) -> pl.Expr:
     """Write the identity in canonical form: a JSON array, times in UTC, e-mails in lower case.
 
     Columns that the user named as the key take the place of the type's identity columns.

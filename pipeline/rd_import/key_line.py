@@ -108,12 +108,14 @@ class KeyLine:
         """A 200 of `request` named a uuid for content `sha`, however late it came."""
         line = self._closed(request)
         known = line.accepted if line.uuid_of(sha) is not None else (*line.accepted, Fact(sha, uuid))
+        doubt = tuple(fact for fact in line.doubt if fact.sha != sha)
+        settled = line.request is None and not doubt  # a decision about another content still in doubt holds on
         return replace(
             line,
             accepted=known,
-            doubt=tuple(fact for fact in line.doubt if fact.sha != sha),
-            resend=None if line.request is None else line.resend,
-            held=None if line.request is None else line.held,
+            doubt=doubt,
+            resend=None if settled or line.resend == sha else line.resend,
+            held=None if settled else line.held,
         )
 
     def was_released(self, request: str) -> Self:
@@ -158,6 +160,12 @@ class KeyLine:
         if self.resend is not None:
             return Unresolvable.ALREADY_ORDERED
         return Unresolvable.CLOSED if self.held is not None else None
+
+    def unwithdrawable(self) -> Unresolvable | None:
+        """Tell why there is no decision to take back, or None if there is one."""
+        if self.request is not None:
+            return Unresolvable.IN_FLIGHT
+        return None if self.resend is not None or self.held is not None else Unresolvable.NOT_UNKNOWN
 
     def was_ordered(self, sha: bytes) -> Self:
         """A person ordered one send of content `sha`; the doubt stays."""

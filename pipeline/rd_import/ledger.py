@@ -156,25 +156,31 @@ class Ledger:
         Raises:
             LedgerError: The file is no ledger, damaged, locked, of a newer version, or cannot be written.
         """
+        _refuse_what_is_no_ledger(path)
         private_folder(path.parent)
-        if not path.exists():
-            path.touch(mode=0o600)
-        elif stat.S_IMODE(path.stat().st_mode) & 0o077:
-            path.chmod(0o600)
-        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "isolation_level": None})
+        with _clear_errors(path):
+            if not path.exists():
+                path.touch(mode=0o600)
+        url = sa.URL.create("sqlite", database=str(path))
+        engine = sa.create_engine(url, connect_args={"timeout": 30, "isolation_level": None})
         event.listen(engine, "connect", _prepare_connection)
         event.listen(engine, "begin", _begin)
         with _clear_errors(path):
             with engine.begin() as connection:
                 version = _version(connection)
                 if version is None:
+                    if sa.inspect(connection).get_table_names():
+                        raise LedgerError("not_a_ledger", path=path)
                     metadata.create_all(connection)
                     _write_facts(connection)
                 elif version > SCHEMA_VERSION:
                     raise LedgerError("ledger_of_other_version", path=path, version=version)
                 else:
                     migrate(connection, version)
-            return cls(engine, path)
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                path.chmod(0o600)
+            opened = cls(engine, path)
+        return opened
 
     def close(self) -> None:
         """Close every connection and give back every lock."""
@@ -422,13 +428,17 @@ class Ledger:
             lines = _read_lines(connection, mark.account, [one.key for one in events])
             won: list[PlannedEvent] = []
             lost: dict[bytes, Lost] = {}
+            taken: set[bytes] = set()
             for one in events:
                 line = lines.get(one.key)
                 reason = line and line.may_claim(one.sha, now, cautious if one.key in once else policy)
+                if one.key in taken:
+                    reason = Lost.SENT  # twice in one body: the first carries the key
                 if reason is None:
                     won.append(one)
+                    taken.add(one.key)
                 else:
-                    lost[one.key] = reason
+                    lost.setdefault(one.key, reason)
             if won:
                 size = body_bytes or sum(len(one.body) + 1 for one in won) + 1
                 connection.execute(sa.insert(requests).values(_request_values(mark, won, now, size)))
@@ -532,7 +542,7 @@ class Ledger:
         with self._writing() as connection:
             line = _read_lines(connection, account, [key]).get(key, KeyLine())
             if decision.decision == "withdraw":
-                refused = None if line.resend is not None or line.held is not None else Unresolvable.NOT_UNKNOWN
+                refused = line.unwithdrawable()
                 after = line.was_withdrawn()
             else:
                 refused = line.unresolvable(sha)
@@ -654,7 +664,7 @@ class Ledger:
 
     def requests_of(self, run: str) -> Iterator[RequestLine]:
         """Give a run's requests in the order in which they were marked."""
-        query = sa.select(requests).where(requests.c.run == run).order_by(requests.c.marked_us, requests.c.request)
+        query = sa.select(requests).where(requests.c.run == run).order_by(sa.text("requests.rowid"))
         with self._reading() as connection:
             for row in connection.execute(query):
                 yield RequestLine(
@@ -765,9 +775,25 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
+def _refuse_what_is_no_ledger(path: Path) -> None:
+    """Look before anything is touched: a person may name a folder or another program's file by mistake."""
+    try:
+        if path.is_dir():
+            raise LedgerError("not_a_ledger", path=path)
+        if path.exists():
+            with path.open("rb") as file:
+                head = file.read(16)
+            if head and head != b"SQLite format 3\0":
+                raise LedgerError("not_a_ledger", path=path)
+    except OSError as error:
+        raise LedgerError("ledger_unusable", path=path, reason=error.strerror or str(error)) from error
+
+
 def _version(connection: sa.Connection) -> int | None:
     """Give the schema version of a ledger, None of an empty file."""
     if not sa.inspect(connection).has_table("meta"):
+        return None
+    if "value" not in {column["name"] for column in sa.inspect(connection).get_columns("meta")}:
         return None
     found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema_version")).scalar()
     return int(found or 0)
@@ -822,9 +848,11 @@ def _close_request(  # noqa: PLR0913 -- the columns of an outcome
     batch_uuid: str | None = None,
     state: str = "answered",
 ) -> None:
+    # A request that was given up stays so, whatever comes late, unless it turns out to be accepted.
+    given_up = requests.c.state == "unknown" if outcome != "accepted" else sa.false()
     connection.execute(
         sa.update(requests)
-        .where(requests.c.request == request)
+        .where(requests.c.request == request, sa.not_(given_up))
         .values(
             state=state,
             outcome=outcome,

@@ -107,7 +107,8 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
     for name in _lists_of_structs(table, matching.fields.values()):
         parts = table.schema[name]
         assert isinstance(parts, pl.List) and isinstance(parts.inner, pl.Struct)  # noqa: S101, PT018
-        table = table.explode(name).with_columns(
+        # An empty list is a row without items, not no row.
+        table = table.explode(name, empty_as_null=True, keep_nulls=True).with_columns(
             pl.col(name).struct.field(part.name).alias(f"{name}.{part.name}") for part in parts.inner.fields
         )
     columns = [pl.col(ROW)]

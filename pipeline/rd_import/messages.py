@@ -121,6 +121,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "audit_exists": ("`{path}` exists already.", "another run's audit is never replaced: name another --audit"),
     "cannot_write_audit": ("the audit `{path}` cannot be written: {reason}.", "name another place: --audit PATH"),
     "cannot_write_folder": ("`{path}` cannot be written: {reason}.", "free space, change its permissions, or name another place: --run-dir DIR"),
+    "not_a_ledger": ("`{path}` is no ledger of rd-import.", "name the ledger's own file, or one that does not exist yet: --ledger PATH"),
     "ledger_locked": (
         "the ledger `{path}` is locked by another program.",
         "wait for it to end and run the same command again; nothing was lost",

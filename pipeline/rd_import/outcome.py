@@ -13,7 +13,13 @@ from typing import Any, Final
 INDEX: Final = re.compile(r"^\$(?:\.body)?\[(\d+)\]")
 QUOTA_HEADERS: Final = ("retry-after-quotas", "ratelimit-limit-quotas")
 TEXT_CHARACTERS: Final = 300
-PERSONAL: Final = re.compile(r"[^\s\"'<>,;:=]+@[^\s\"'<>,;:=]+|\+?\d[\d\s().-]{7,}\d")
+SCRUBBED_CHARACTERS: Final = 1_000
+LONGEST_WAIT_S: Final = 86_400.0
+LARGEST_LIMIT: Final = 1_000_000  # events a day; a larger figure is no limit
+PERSONAL: Final = re.compile(
+    r"[^\s\"'<>,;:=]+(?:@|%40)[^\s\"'<>,;:=]+"  # e-mails, also as they stand in an address
+    r"|\+?\d(?:[\s().\u00ad\u2010-\u2015\u2212-]*\d){7,}"  # phones, whatever their hyphens
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +160,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Give the seconds that the server asks to wait, or a minute where only the gateway's quota headers came."""
     for name in ("retry-after-quotas", "retry-after"):
         value = headers.get(name, "").strip()
-        if re.fullmatch(r"\d+(?:\.\d+)?", value):
-            return float(value)
+        if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value):
+            return _wait(float(value))
     return 60.0 if any(name in headers for name in (*QUOTA_HEADERS, "retry-after")) else None
 
 
@@ -177,7 +183,8 @@ def first_error(seen: Observation) -> ApiError:
 
 def scrub(text: str) -> str:
     """Remove e-mails and phones from a server's text, flatten it and cut it."""
-    return PERSONAL.sub("[…]", " ".join(text.split()))[:TEXT_CHARACTERS]
+    # Cut first: the patterns take time that grows with the square of a long word.
+    return PERSONAL.sub("[…]", " ".join(_storable(text[:SCRUBBED_CHARACTERS]).split()))[:TEXT_CHARACTERS]
 
 
 def _accepted(answer: Any, events: int) -> Accepted | Unknown:  # noqa: ANN401 -- parsed JSON
@@ -185,10 +192,10 @@ def _accepted(answer: Any, events: int) -> Accepted | Unknown:  # noqa: ANN401 -
         listed = answer.get("events")
         entries = listed if isinstance(listed, list) else [answer] if "event_uuid" in answer else []
         uuids = [entry.get("event_uuid") if isinstance(entry, dict) else None for entry in entries]
-        good = [uuid for uuid in uuids if isinstance(uuid, str) and uuid.strip()]
+        good = [uuid for uuid in uuids if isinstance(uuid, str) and uuid.strip() and _storable(uuid) == uuid]
         if len(good) == len(uuids) == events:
             batch = answer.get("event_batch_uuid")
-            return Accepted(tuple(good), batch if isinstance(batch, str) else None, f"200 with {events} of {events} uuids")
+            return Accepted(tuple(good), _storable(batch) if isinstance(batch, str) else None, f"200 with {events} of {events} uuids")
         return Unknown(f"200 with {len(good)} of {events} uuids")
     return Unknown("200 whose body is not the JSON that the API promises")
 
@@ -208,14 +215,22 @@ def _refused(answer: Any, error: ApiError, proof: str, events: int) -> Receipt: 
 
 def _limited(answer: Any, seen: Observation, error: ApiError, proof: str) -> ContactLimit | NotAccepted:  # noqa: ANN401
     if isinstance(answer, dict) and "lead_limiter" in str(answer.get("error", "")):
-        maximum, wait = answer.get("max"), answer.get("remaining_time")
-        return ContactLimit(
-            maximum if isinstance(maximum, int) else None,
-            float(wait) if isinstance(wait, int | float) else 60.0,
-            str(answer["error"]),
-            proof,
-        )
+        maximum = answer.get("max")
+        learnt = maximum if type(maximum) is int and 0 < maximum <= LARGEST_LIMIT else None
+        return ContactLimit(learnt, _wait(answer.get("remaining_time")), _storable(str(answer["error"])), proof)
     return NotAccepted(Remedy.RETRY, error, proof, retry_after(seen.headers) or 60.0)
+
+
+def _wait(seconds: object) -> float:
+    """Give a wait in seconds between none and a day; a minute where the server's figure makes no sense."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < LONGEST_WAIT_S * 1000:
+        return 60.0
+    return min(float(seconds), LONGEST_WAIT_S)
+
+
+def _storable(text: str) -> str:
+    """Replace what no UTF-8 text can hold: half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _parsed(body: bytes) -> Any:  # noqa: ANN401 -- parsed JSON
@@ -235,7 +250,9 @@ def _errors(answer: Any) -> Any:  # noqa: ANN401 -- an iterator over parsed JSON
             waiting[:0] = [(one, path) for one in node]
         elif isinstance(node, dict) and "error_type" in node:
             yield ApiError(
-                str(node["error_type"]), scrub(str(node.get("error_message", ""))), str(node.get("path", path))[:200]
+                _storable(str(node["error_type"]))[:100],
+                scrub(str(node.get("error_message", ""))),
+                _storable(str(node.get("path", path)))[:200],
             )
         elif isinstance(node, dict):
             waiting[:0] = [(one, f"{path}.{name}".strip(".")) for name, one in node.items()]

@@ -20,7 +20,7 @@ from rdstation_events.event_type import EventType
 
 from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
 from rd_import.cells import CellFormat, type_cells
-from rd_import.encode import encode
+from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
 from rd_import.exchange import Exchange
 from rd_import.gather import gather
@@ -33,7 +33,7 @@ from rd_import.read import Export, find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
 from rd_import.send import Clock, Pace, Rules, Sender, Sending
 from rd_import.validate import validate
-from rd_import.values import EVENT, RowGroup, RunResult
+from rd_import.values import EVENT, KEY, RowGroup, RunResult
 
 LOWEST_CONTACT_LIMIT: Final = 24  # events a day and contact: the smallest figure that any source gives
 PENDING: Final = ("unknown", "deferred", "not_sent")
@@ -96,7 +96,7 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
             rows = _matched(read(exports), matchings, writer)
             for group in gather(rows, by=event_type.grouped_by, scratch=folder.path):
                 typed = type_cells(group, event_type, cells)
-                numbered = replace(typed, kept=writer.number(typed.kept, _counted_identity(event_type)))
+                numbered = replace(typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type)))
                 valid = validate(numbered, event_type)
                 events = map_rows(valid, event_type)
                 encoded = encode(events, event_type, namespace="", max_body=job.max_body)
@@ -306,9 +306,12 @@ def _matched(groups: Iterable[Any], matchings: list[Matching], writer: FolderWri
         yield match(rows, matchings[group.export])
 
 
-def _counted_identity(event_type: EventType) -> tuple[str, ...]:
-    """Equal identities are counted where each row is an event; grouped rows of one identity are one event."""
-    return () if event_type.grouped_by else event_type.identity
+def _counted_identity(rows: RowGroup, event_type: EventType) -> pl.Expr | None:
+    """Equal identities are counted where each row is an event or the user named a key; else they are one event."""
+    keyed = any(name.startswith(KEY) for name in rows.table.columns)
+    if event_type.grouped_by and not keyed:
+        return None
+    return identity_text(event_type, rows.table.columns)
 
 
 def _cell_format(job: Job) -> CellFormat:

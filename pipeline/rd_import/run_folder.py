@@ -33,7 +33,6 @@ import pyarrow as pa
 from rd_import.errors import LedgerError
 from rd_import.values import (
     EVENT,
-    KEY,
     OCCURRENCE,
     PROBLEM_SCHEMA,
     ROW,
@@ -68,7 +67,7 @@ def private_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
+        probe = path / f".probe-{secrets.token_hex(8)}"
         probe.touch(mode=0o600)
         probe.unlink()
     except OSError as error:
@@ -268,21 +267,19 @@ class FolderWriter:
         self.keep_problems(group.problems)
         return RowGroup(table.filter(~pl.col(ROW).is_in(group.problems[ROW].implode())))
 
-    def number(self, group: RowGroup, identity: tuple[str, ...]) -> RowGroup:
+    def number(self, group: RowGroup, identity: pl.Expr | None) -> RowGroup:
         """Remember which row belongs to which event, and count events of equal identity, invalid ones included.
 
         Args:
             group: Typed rows of whole events.
-            identity: Columns to count by, where the user named no key; none where equal identities are one event.
+            identity: Canonical identity, or None where equal identities are one event already.
         """
         table = group.table
         self._numbered.append((table[ROW].to_numpy(), table[EVENT].to_numpy()))
-        columns = [name for name in table.columns if name.startswith(KEY)]
-        columns = columns or [name for name in identity if name in table.columns]
-        if not columns:
+        if identity is None:
             return group
         once = table.unique(EVENT, keep="first", maintain_order=True)
-        hashes = once.select(pl.struct(columns).hash(seed=3).alias("hash"))["hash"].to_numpy()
+        hashes = once.select(identity.hash(seed=3).alias("hash"))["hash"].to_numpy()
         numbers = once.select(EVENT).with_columns(pl.Series(OCCURRENCE, self._seen.number(hashes)))
         return RowGroup(table.join(numbers, on=EVENT, how="left", maintain_order="left"))
 
