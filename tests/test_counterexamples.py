@@ -16,6 +16,7 @@ from conftest import Command
 from rd_import import audit, pipeline, send
 from rd_import.key_line import Fact, KeyLine, Lost, Policy
 from rd_import.ledger import Claim, Decision, Ledger
+from rd_import.ledger_rows import Mark, write_lines
 from rd_import.sandbox import Sandbox
 from rd_import.send import Sending
 from rd_import.values import PlannedEvent
@@ -249,11 +250,9 @@ def c11_a_decision_from_a_stale_screen_does_not_hold(stage: Stage) -> list[str]:
 
 def deciding_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(ledger: Ledger, account: int, key: bytes, sha: bytes, _: Decision, *, now: datetime) -> None:
-        from rd_import.ledger import _write_lines  # noqa: PLC0415
-
         del now
         with ledger._writing() as connection:
-            _write_lines(connection, account, [(key, KeyLine(doubt=(Fact(sha, "stale"),), resend=sha))])
+            write_lines(connection, account, [(key, KeyLine(doubt=(Fact(sha, "stale"),), resend=sha))])
 
     monkeypatch.setattr(Ledger, "resolve", write)
 
@@ -530,7 +529,7 @@ def test_c21_what_another_run_is_sending_is_unknown_and_not_unsent(
         folder.keep_contacts(other.secret)
         account = other.account(f"sandbox {sandbox.instance}")
         [planned] = pipeline.unsent(folder, other, account, now=now, policy=Policy())
-        other.claim(send.Mark("request A", account, "run A", "another", 1), [planned], now=now)
+        other.claim(Mark("request A", account, "run A", "another", 1), [planned], now=now)
         done = rd_import(file, *TYPE, "--json", "--ledger", ledger_path)
         assert done.json["states"] == ({"unknown": 1} if rule == "holds" else {"not_sent": 1})
         assert sandbox.requests() == []

@@ -73,7 +73,15 @@ AUDIT_SCHEMA: Final = pa.schema(
 )
 """One line per input row, in input order. Columns are added at the end, never removed or renamed."""
 
-NAMES_OF_PEOPLE: Final = {"name", "email", "call_user_email", "twitter", "facebook", "linkedin", "company_address"}
+NAMES_OF_PEOPLE: Final = {
+    "name",
+    "email",
+    "call_user_email",
+    "twitter",
+    "facebook",
+    "linkedin",
+    "company_address",
+}
 REJECTED: Final = {"invalid", "refused"}
 
 
@@ -99,10 +107,19 @@ def claim_audit_path(path: Path, *, named: bool) -> None:
         private_file(probe).close()
         probe.unlink()
     except OSError as error:
-        raise JobError("cannot_write_audit", path=path, reason=error.strerror or str(error)) from error
+        raise JobError(
+            "cannot_write_audit", path=path, reason=error.strerror or str(error)
+        ) from error
 
 
-def write_audit(folder: RunFolder, ledger: Ledger | None, account: int | None, path: Path, *, stopped: str | None) -> Audit:
+def write_audit(
+    folder: RunFolder,
+    ledger: Ledger | None,
+    account: int | None,
+    path: Path,
+    *,
+    stopped: str | None,
+) -> Audit:
     """Write every row's fate, and the rows that were rejected.
 
     Args:
@@ -121,12 +138,15 @@ def write_audit(folder: RunFolder, ledger: Ledger | None, account: int | None, p
     states: Counter[str] = Counter()
     resolved = 0
     try:
-        with private_file(temporary) as file, pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer:
+        with (
+            private_file(temporary) as file,
+            pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer,
+        ):
             records = folder.records()
             for rows in folder.placed_rows():
                 table = merge.rows(rows)
                 states.update(table["state"].to_list())
-                resolved += table["resolved_as"].is_in(["left", "confirmed"]).sum()
+                resolved += table.filter(pl.col("resolved_as").is_in(["left", "confirmed"])).height
                 writer.write_table(table.to_arrow().cast(AUDIT_SCHEMA))
                 rejected.add(table, rows["export"], next(records, None))
             if not folder.rows:
@@ -139,21 +159,29 @@ def write_audit(folder: RunFolder, ledger: Ledger | None, account: int | None, p
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise JobError("cannot_write_audit", path=path, reason=error.strerror or str(error)) from error
-    return Audit({state: states[state] for state in STATES if states[state]}, resolved, rejected.close())
+        raise JobError(
+            "cannot_write_audit", path=path, reason=error.strerror or str(error)
+        ) from error
+    return Audit(
+        {state: states[state] for state in STATES if states[state]}, resolved, rejected.close()
+    )
 
 
 class _Merge:
     """Joins what was read with what was recorded, group by group."""
 
-    def __init__(self, folder: RunFolder, ledger: Ledger | None, account: int | None, stopped: str | None) -> None:
+    def __init__(
+        self, folder: RunFolder, ledger: Ledger | None, account: int | None, stopped: str | None
+    ) -> None:
         self._folder = folder
         self._ledger = ledger
         self._account = account
         self._stopped = stopped or "the run ended before its turn"
         self._requests = list(ledger.requests_of(folder.run_id)) if ledger else []
         self._refusals = ledger.refusals_of(folder.run_id) if ledger else {}
-        self._problems = folder.problems().filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
+        self._problems = (
+            folder.problems().filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
+        )
         self._decisions = Decisions.from_facts(folder.facts["decisions"])
         self._weak = bool(folder.facts["weak_identity"])
         self._paths = [export["path"] for export in folder.facts["exports"]]
@@ -165,7 +193,9 @@ class _Merge:
         for number, request in enumerate(self._requests):
             ordinals = np.frombuffer(request.ordinals, dtype="<u4")
             self._last[ordinals] = number
-            self._first[ordinals] = np.where(self._first[ordinals] < 0, number, self._first[ordinals])
+            self._first[ordinals] = np.where(
+                self._first[ordinals] < 0, number, self._first[ordinals]
+            )
             self._position[ordinals] = np.arange(len(ordinals))
             self._attempts[ordinals] += 1
         self._bad_events = self._events_with_problems()
@@ -190,7 +220,9 @@ class _Merge:
             "rd_import.run": json.dumps(self._folder.facts, ensure_ascii=False, default=str),
             "rd_import.requests": json.dumps(lines),
             "rd_import.ledger_id": self._ledger.ledger_id if self._ledger else "",
-            "rd_import.scope": self._ledger.scope(self._account) if self._ledger and self._account else "",
+            "rd_import.scope": self._ledger.scope(self._account)
+            if self._ledger and self._account
+            else "",
             "rd_import.assumption": "a refused request has accepted none of its events",
         }
 
@@ -222,32 +254,68 @@ class _Merge:
         if bad.is_empty():
             return found
         for placed in self._folder.placed_rows():
-            hits = placed.filter(pl.col(EVENT).is_not_null()).join(bad, on=ROW, how="inner", maintain_order="left")
+            hits = placed.filter(pl.col(EVENT).is_not_null()).join(
+                bad, on=ROW, how="inner", maintain_order="left"
+            )
             for event, row, at in hits.select(EVENT, ROW, "at").iter_rows():
                 found.setdefault(event, (row, at))
         return found
 
     def _problem_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
         """Give the reason of each invalid row: its own, or that of a sibling in the same event."""
-        places = {row: (self._paths[export], number, line) for row, export, number, line in placed.select(
-            ROW, "export", "row_number", "line_number").iter_rows()}
+        places = {
+            row: (self._paths[export], number, line)
+            for row, export, number, line in placed.select(
+                ROW, "export", "row_number", "line_number"
+            ).iter_rows()
+        }
         own = placed.join(self._problems, on=ROW, how="inner", maintain_order="left")
         named = set()
-        for row, code, field, value, limit in own.select(ROW, "code", "field", "value", "limit").iter_rows():
+        for row, code, field, value, limit in own.select(
+            ROW, "code", "field", "value", "limit"
+        ).iter_rows():
             named.add(row)
             place = self._place_of(int(limit), places) if code == "CONFLICTING_ROWS" else ""
             what, hint = messages.problem(
-                code, field=field, value=value, limit=limit, event_type=self._folder.facts["event_type"], place=place
+                code,
+                field=field,
+                value=value,
+                limit=limit,
+                event_type=self._folder.facts["event_type"],
+                place=place,
             )
-            yield row, "invalid", code, self._column_of(field), masked(field, value), what, hint, f"{code} before sending"
+            yield (
+                row,
+                "invalid",
+                code,
+                self._column_of(field),
+                masked(field, value),
+                what,
+                hint,
+                f"{code} before sending",
+            )
         for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
             if row in named or event not in self._bad_events:
                 continue
             sibling, _ = self._bad_events[event]
             what, hint = messages.problem(
-                "SIBLING_INVALID", field=None, value=None, limit=None, event_type="", place=self._place_of(sibling, places)
+                "SIBLING_INVALID",
+                field=None,
+                value=None,
+                limit=None,
+                event_type="",
+                place=self._place_of(sibling, places),
             )
-            yield row, "invalid", "SIBLING_INVALID", None, None, what, hint, "SIBLING_INVALID before sending"
+            yield (
+                row,
+                "invalid",
+                "SIBLING_INVALID",
+                None,
+                None,
+                what,
+                hint,
+                "SIBLING_INVALID before sending",
+            )
 
     def _place_of(self, row: int, places: Mapping[int, tuple[str, int, int | None]]) -> str:
         if row not in places:
@@ -258,7 +326,9 @@ class _Merge:
                     places = {row: (self._paths[export], number, line)}
                     break
         path, number, line = places[row]
-        return f"{Path(path).name}:{line}" if line is not None else f"{Path(path).name}, row {number}"
+        return (
+            f"{Path(path).name}:{line}" if line is not None else f"{Path(path).name}, row {number}"
+        )
 
     def _column_of(self, field: str | None) -> str | None:
         """Name the file's own column where the field has one."""
@@ -280,9 +350,20 @@ class _Merge:
             ).iter_rows():
                 fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
                 resolved = self._resolved(fate[0], lines.get(key), decided.get(key))
-                yield (ordinal, key.hex(), contact and contact.hex(), identifier, sha.hex(), timestamp, *fate, *resolved)
+                yield (
+                    ordinal,
+                    key.hex(),
+                    contact and contact.hex(),
+                    identifier,
+                    sha.hex(),
+                    timestamp,
+                    *fate,
+                    *resolved,
+                )
 
-    def _known(self, wanted: list[bytes]) -> tuple[Mapping[bytes, KeyLine], Mapping[bytes, Resolution]]:
+    def _known(
+        self, wanted: list[bytes]
+    ) -> tuple[Mapping[bytes, KeyLine], Mapping[bytes, Resolution]]:
         if self._ledger is None or self._account is None:
             return {}, {}
         lines = self._ledger.lines(self._account, wanted)
@@ -292,18 +373,29 @@ class _Merge:
     @staticmethod
     def _resolved(state: str, line: KeyLine | None, decision: Resolution | None) -> tuple[Any, ...]:
         """Give a person's decision on a key that is still unknown."""
-        if state != "unknown" or line is None or decision is None or (line.held is None and line.resend is None):
+        if (
+            state != "unknown"
+            or line is None
+            or decision is None
+            or (line.held is None and line.resend is None)
+        ):
             return None, None, None, None
         return decision.decision, decision.by, decision.at, decision.why
 
     def _fate(
-        self, ordinal: int, sha: bytes, line: KeyLine, contact: bytes | None, timestamp: datetime | None
+        self,
+        ordinal: int,
+        sha: bytes,
+        line: KeyLine,
+        contact: bytes | None,
+        timestamp: datetime | None,
     ) -> tuple[Any, ...]:
         """Give state, proof, uuid, request facts, error and times of one event."""
         last = self._requests[self._last[ordinal]] if self._last[ordinal] >= 0 else None
         first = self._requests[self._first[ordinal]] if last else None
         state, proof, error = self._state(ordinal, sha, line, contact, timestamp, last)
-        what, hint = (error.message, None) if error else (None, None)
+        what: str | None = error.message if error else None
+        hint: str | None = None
         if state == "invalid":
             what, hint = messages.problem(proof, field=None, value=None, limit=None, event_type="")
         return (
@@ -324,7 +416,7 @@ class _Merge:
             line.not_before if state == "deferred" else None,
         )
 
-    def _state(  # noqa: PLR0911 -- one return per state
+    def _state(
         self,
         ordinal: int,
         sha: bytes,
@@ -348,13 +440,29 @@ class _Merge:
         if line.request is not None:
             return "unknown", f"run {self._run_of(line.request)} is sending it", None
         if line.doubt:
-            other = "" if any(fact.sha == sha for fact in line.doubt) else "; another content of the same key is in doubt"
-            return "unknown", (last_proof or "an earlier request got no usable answer") + other, None
+            other = (
+                ""
+                if any(fact.sha == sha for fact in line.doubt)
+                else "; another content of the same key is in doubt"
+            )
+            return (
+                "unknown",
+                (last_proof or "an earlier request got no usable answer") + other,
+                None,
+            )
         if line.accepted:
             if self._decisions.repeats == "skip" and self._weak:
-                return "already_accepted", "--repeats skip: another file brought the same event", None
+                return (
+                    "already_accepted",
+                    "--repeats skip: another file brought the same event",
+                    None,
+                )
             error = self._refusal(last, ordinal)
-            return ("refused", last_proof, error) if error else ("changed", "its key was accepted with other content", None)
+            return (
+                ("refused", last_proof, error)
+                if error
+                else ("changed", "its key was accepted with other content", None)
+            )
         if line.why == "refused" and last is not None:
             return "refused", last_proof, self._refusal(last, ordinal)
         if line.why == "deferred":
@@ -362,14 +470,18 @@ class _Merge:
         return "not_sent", last_proof or self._stopped, None
 
     def _refusal(self, last: RequestLine | None, ordinal: int) -> ApiError | None:
-        return None if last is None else self._refusals.get((last.request, int(self._position[ordinal])))
+        return (
+            None
+            if last is None
+            else self._refusals.get((last.request, int(self._position[ordinal])))
+        )
 
     def _run_of(self, request: str) -> str:
         found = self._ledger.run_of(request) if self._ledger else None
         return found or "of another process"
 
 
-_EVENT_SCHEMA: Final = {
+_EVENT_SCHEMA: Final[dict[str, Any]] = {
     EVENT: pl.UInt32,
     "event_key": pl.String,
     "contact": pl.String,
@@ -396,7 +508,7 @@ _EVENT_SCHEMA: Final = {
     "resolved_at": pl.Datetime("us", "UTC"),
     "resolved_why": pl.String,
 }
-_PROBLEM_SCHEMA: Final = {
+_PROBLEM_SCHEMA: Final[dict[str, Any]] = {
     ROW: pl.UInt32,
     "p_state": pl.String,
     "p_error_code": pl.String,
@@ -430,9 +542,9 @@ class _RejectedFiles:
     def add(self, table: pl.DataFrame, exports: pl.Series, records: pl.Series | None) -> None:
         if records is None:
             return
-        chosen = table.select("state", "error_code", "error_column", "error_message", "hint").with_columns(
-            exports.alias("export"), records.alias("record")
-        )
+        chosen = table.select(
+            "state", "error_code", "error_column", "error_message", "hint"
+        ).with_columns(exports.alias("export"), records.alias("record"))
         chosen = chosen.filter(pl.col("state").is_in(REJECTED))
         for state, code, column, message, hint, export, record in chosen.iter_rows():
             del state
@@ -446,7 +558,11 @@ class _RejectedFiles:
     def _write(self, export: int, record: bytes, reasons: tuple[str | None, ...]) -> None:
         facts = self._exports[export]
         if export not in self._files:
-            name = f"{self._base.name}.rejected.csv" if len(self._exports) == 1 else f"{self._base.name}.{export + 1}.rejected.csv"
+            name = (
+                f"{self._base.name}.rejected.csv"
+                if len(self._exports) == 1
+                else f"{self._base.name}.{export + 1}.rejected.csv"
+            )
             path = self._base.with_name(name)
             file = private_file(path)
             file.write(bytes.fromhex(facts.get("bom") or ""))
@@ -454,7 +570,10 @@ class _RejectedFiles:
             self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
         encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
         end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
-        ours = "".join(delimiter + '"' + " ".join((reason or "").split()).replace('"', '""') + '"' for reason in reasons)
+        ours = "".join(
+            delimiter + '"' + " ".join((reason or "").split()).replace('"', '""') + '"'
+            for reason in reasons
+        )
         line = record.rstrip(b"\r\n") + ours.encode(facts["record_encoding"], "replace") + end
         if facts["record_encoding"] != encoding:
             line = line.decode(facts["record_encoding"]).encode(encoding)
@@ -462,7 +581,12 @@ class _RejectedFiles:
 
 
 OPEN_SCHEMA: Final = pa.schema(
-    [("event_key", pa.string()), ("payload_sha256", pa.string()), ("event_type", pa.string()), ("state", pa.string())]
+    [
+        ("event_key", pa.string()),
+        ("payload_sha256", pa.string()),
+        ("event_type", pa.string()),
+        ("state", pa.string()),
+    ]
 )
 
 
@@ -489,7 +613,9 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
     }
     try:
         with private_file(temporary) as file:
-            with pq.ParquetWriter(file, OPEN_SCHEMA.with_metadata(facts), compression="zstd") as writer:
+            with pq.ParquetWriter(
+                file, OPEN_SCHEMA.with_metadata(facts), compression="zstd"
+            ) as writer:
                 for events in folder.planned():
                     table = events.select(
                         pl.col("event_key").bin.encode("hex"),
@@ -504,7 +630,9 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
         sync_folder(target.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise JobError("cannot_write_audit", path=target, reason=error.strerror or str(error)) from error
+        raise JobError(
+            "cannot_write_audit", path=target, reason=error.strerror or str(error)
+        ) from error
 
 
 def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, KeyLine]]]:
@@ -537,7 +665,10 @@ def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
                     continue
                 sha = bytes.fromhex(row["payload_sha256"])
                 if row.get("event_uuid"):
-                    yield bytes.fromhex(row["event_key"]), KeyLine(accepted=(Fact(sha, row["event_uuid"]),))
+                    yield (
+                        bytes.fromhex(row["event_key"]),
+                        KeyLine(accepted=(Fact(sha, row["event_uuid"]),)),
+                    )
                 elif row["state"] in {"open", "unknown"}:
                     yield bytes.fromhex(row["event_key"]), KeyLine(doubt=(Fact(sha, run),))
 

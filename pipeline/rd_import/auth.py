@@ -83,7 +83,7 @@ class KeyringStore:
 
     SERVICE: Final = "rd-import"
 
-    def __init__(self, keyring: Any) -> None:  # noqa: ANN401 -- the optional module
+    def __init__(self, keyring: Any) -> None:
         self._keyring = keyring
 
     def load(self, name: str) -> Tokens | None:
@@ -100,8 +100,8 @@ class KeyringStore:
 def token_store(path: Path) -> TokenStore:
     """Choose the keyring where there is one that works, else the private file."""
     try:
-        import keyring  # noqa: PLC0415 -- optional
-        from keyring.backends.fail import Keyring as NoKeyring  # noqa: PLC0415
+        import keyring
+        from keyring.backends.fail import Keyring as NoKeyring
 
         if not isinstance(keyring.get_keyring(), NoKeyring):
             return KeyringStore(keyring)
@@ -147,7 +147,9 @@ class Credentials:
         with self._renewing:
             if self.generation != stale:
                 return
-            if not (self._account.client_id and self._account.client_secret and self._tokens.refresh):
+            if not (
+                self._account.client_id and self._account.client_secret and self._tokens.refresh
+            ):
                 raise AccountError("token_ended")
             private_folder(self._lock_path.parent)
             with filelock.FileLock(self._lock_path, mode=0o600):
@@ -176,12 +178,19 @@ class Credentials:
             with requests.Session() as session:
                 session.trust_env = not is_loopback(self._account.base_url)
                 answer = session.post(
-                    self._account.base_url + TOKEN_PATH, json=body, timeout=TIMEOUT_S, allow_redirects=False
+                    self._account.base_url + TOKEN_PATH,
+                    json=body,
+                    timeout=TIMEOUT_S,
+                    allow_redirects=False,
                 )
                 given = answer.json()
         except (requests.RequestException, ValueError) as error:
             raise ServiceError("no_new_token", reason=type(error).__name__) from error
-        if answer.status_code != 200 or not isinstance(given, dict) or not given.get("access_token"):  # noqa: PLR2004
+        if (
+            answer.status_code != 200
+            or not isinstance(given, dict)
+            or not given.get("access_token")
+        ):
             if answer.status_code in {400, 401, 403}:
                 raise AccountError("authorise_again", status=answer.status_code)
             raise ServiceError("no_new_token", reason=f"HTTP {answer.status_code}")
@@ -201,7 +210,7 @@ def identity_of(account: Account) -> tuple[str, str] | None:
 def _claims(token: str) -> str:
     """Read the claims of a JWT that do not change with each token; its signature is RD Station's to check."""
     parts = token.split(".")
-    if len(parts) != 3:  # noqa: PLR2004 -- header, claims, signature
+    if len(parts) != 3:
         return ""
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))

@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 from click_default_group import DefaultGroup
@@ -48,7 +48,7 @@ Exit codes, the first that applies:
 """
 
 
-@click.group(cls=DefaultGroup, default="import", default_if_no_args=False, epilog=EXIT_CODES)
+@click.group(cls=cast("type[click.Group]", DefaultGroup), default="import", default_if_no_args=False, epilog=EXIT_CODES)
 @click.version_option(package_name="rd-import")
 def cli() -> None:
     """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
@@ -207,7 +207,8 @@ def resume(run: str | None, **given: Any) -> None:  # noqa: ANN401 -- click's pa
 @_with(_LEDGER, *_OUTPUT)
 def status(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
     """List the runs of the ledger, and what each is waiting for."""
-    from rd_import.ledger import Ledger, from_us  # noqa: PLC0415
+    from rd_import.ledger import Ledger
+    from rd_import.ledger_rows import from_us
     from rd_import.terminal import status_text  # noqa: PLC0415
 
     path = _ledger_path(given)
@@ -297,8 +298,8 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN401 
             changed[str(path)] = ledger.join(ledger.account(facts["rd_import.scope"]), known)
     if given["as_json"]:
         _print_json(audits=changed)
-    for path, count in changed.items():
-        _say(f"{path}: {count} keys taken over")
+    for name, count in changed.items():
+        _say(f"{name}: {count} keys taken over")
 
 
 @ledger_group.command("check")

@@ -1,7 +1,6 @@
 """Events -> the bytes that go over the wire, with the key that makes each of them unique. Pure."""
 
 import hashlib
-import json
 from collections.abc import Collection
 from typing import Final
 
@@ -9,6 +8,7 @@ import polars as pl
 from rdstation_events import api_facts
 from rdstation_events.event_type import EventType
 
+from rd_import.key_line import key_of
 from rd_import.values import (
     ENCODED_SCHEMA,
     EVENT,
@@ -71,21 +71,8 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
         pl.lit(value=True).alias("fatal"),
     )
     return Sifted(
-        EncodedGroup(table.filter(~too_large)), pl.concat([events.problems, problems.cast(dict(PROBLEM_SCHEMA))])
+        EncodedGroup(table.filter(~too_large)), pl.concat([events.problems, problems.cast(PROBLEM_SCHEMA)])
     )
-
-
-def key_of(event_type: str, namespace: str, identity: str, occurrence: int) -> bytes:
-    """Give an event's key: the same on every machine, whatever the file's columns, order and number formats.
-
-    Args:
-        event_type: Name of the type.
-        namespace: Keeps apart the keys of two shops whose ids could meet.
-        identity: The identity columns in canonical form, as `encode` writes them.
-        occurrence: Which one of equal identities it is, from 1.
-    """
-    text = f'["{event_type}",{json.dumps(namespace, ensure_ascii=False)},{identity},{occurrence}]'
-    return hashlib.sha256(text.encode()).digest()
 
 
 def _json(columns: list[str], event_type: str) -> pl.Expr:

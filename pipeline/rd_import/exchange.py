@@ -46,7 +46,9 @@ class ThreadedExchange:
         self._waiting += 1
         if self._waiting > self._threads:
             self._threads += 1
-            threading.Thread(target=self._work, daemon=True, name=f"rd-import {self._threads}").start()
+            threading.Thread(
+                target=self._work, daemon=True, name=f"rd-import {self._threads}"
+            ).start()
         self._orders.put((self._handles, events))
         return self._handles
 

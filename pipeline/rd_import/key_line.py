@@ -5,6 +5,8 @@ Beside them at most one live request holds the key. Each method is one cell grou
 the line as it is afterwards. The table, the counterexample behind each rule and a model checker came with the design.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +34,19 @@ class Unresolvable(StrEnum):
     ALREADY_ORDERED = "already ordered"
     CLOSED = "closed by an earlier decision"
     ACCEPTED = "accepted meanwhile"
+
+
+def key_of(event_type: str, namespace: str, identity: str, occurrence: int) -> bytes:
+    """Give an event's key: the same on every machine, whatever the file's columns, order and number formats.
+
+    Args:
+        event_type: Name of the type.
+        namespace: Keeps apart the keys of two shops whose ids could meet.
+        identity: The identity columns in canonical form, as `encode` writes them.
+        occurrence: Which one of equal identities it is, from 1.
+    """
+    text = f'["{event_type}",{json.dumps(namespace, ensure_ascii=False)},{identity},{occurrence}]'
+    return hashlib.sha256(text.encode()).digest()
 
 
 class Lost(StrEnum):
@@ -92,7 +107,11 @@ class KeyLine:
             return Lost.SENT
         if self.held is not None:
             return Lost.HELD
-        if self.doubt and self.resend != sha and not (policy.resend_unknown and self.resend is None):
+        if (
+            self.doubt
+            and self.resend != sha
+            and not (policy.resend_unknown and self.resend is None)
+        ):
             return Lost.DOUBT
         if self.accepted and not self.doubt and not policy.send_changed:
             return Lost.CHANGED
@@ -107,9 +126,13 @@ class KeyLine:
     def was_accepted(self, request: str, sha: bytes, uuid: str) -> Self:
         """A 200 of `request` named a uuid for content `sha`, however late it came."""
         line = self._closed(request)
-        known = line.accepted if line.uuid_of(sha) is not None else (*line.accepted, Fact(sha, uuid))
+        known = (
+            line.accepted if line.uuid_of(sha) is not None else (*line.accepted, Fact(sha, uuid))
+        )
         doubt = tuple(fact for fact in line.doubt if fact.sha != sha)
-        settled = line.request is None and not doubt  # a decision about another content still in doubt holds on
+        settled = (
+            line.request is None and not doubt
+        )  # a decision about another content still in doubt holds on
         return replace(
             line,
             accepted=known,
@@ -146,7 +169,10 @@ class KeyLine:
         """`request` got no usable answer, or its process died: its content is in doubt."""
         if self.request != request or self.sent_sha is None:
             return self
-        doubt = (*(fact for fact in self.doubt if fact.sha != self.sent_sha), Fact(self.sent_sha, request))
+        doubt = (
+            *(fact for fact in self.doubt if fact.sha != self.sent_sha),
+            Fact(self.sent_sha, request),
+        )
         return replace(self._closed(request), doubt=doubt, resend=None)
 
     def unresolvable(self, sha: bytes) -> Unresolvable | None:
@@ -165,7 +191,9 @@ class KeyLine:
         """Tell why there is no decision to take back, or None if there is one."""
         if self.request is not None:
             return Unresolvable.IN_FLIGHT
-        return None if self.resend is not None or self.held is not None else Unresolvable.NOT_UNKNOWN
+        return (
+            None if self.resend is not None or self.held is not None else Unresolvable.NOT_UNKNOWN
+        )
 
     def was_ordered(self, sha: bytes) -> Self:
         """A person ordered one send of content `sha`; the doubt stays."""
@@ -181,7 +209,9 @@ class KeyLine:
 
     def joined(self, other: Self) -> Self:
         """Join with what an audit knew of the key: per content, free < in doubt < accepted; attempts stay."""
-        accepted = self.accepted + tuple(fact for fact in other.accepted if self.uuid_of(fact.sha) is None)
+        accepted = self.accepted + tuple(
+            fact for fact in other.accepted if self.uuid_of(fact.sha) is None
+        )
         known = {fact.sha for fact in accepted}
         doubt = {fact.sha: fact for fact in (*other.doubt, *self.doubt) if fact.sha not in known}
         return replace(self, accepted=accepted, doubt=tuple(doubt.values()))

@@ -12,7 +12,7 @@ import secrets
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,7 +22,28 @@ from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 
 from rd_import.errors import LedgerError
-from rd_import.key_line import Fact, KeyLine, Lost, Policy, Unresolvable
+from rd_import.key_line import KeyLine, Lost, Policy, Unresolvable
+from rd_import.ledger_rows import (
+    INSERT_CLAIMED,
+    LINE_COLUMNS,
+    LOOKUP_KEYS,
+    Mark,
+    accept_plain,
+    close_request,
+    from_us,
+    in_batches,
+    in_parts,
+    insert_claimed,
+    line_of,
+    moment_of,
+    note_fresh,
+    read_lines,
+    request_values,
+    split_keys,
+    to_us,
+    write_lines,
+    write_refusals,
+)
 from rd_import.ledger_schema import (
     SCHEMA_VERSION,
     accounts,
@@ -42,21 +63,11 @@ from rd_import.outcome import ApiError
 from rd_import.run_folder import private_folder
 from rd_import.values import PlannedEvent
 
-LOOKUP_KEYS: Final = 500  # keys of one SELECT; SQLite takes at least 999 parameters
 PROCESS_ENDED: Final = "its process ended before the answer"
-HEARTBEAT_DEAD: Final = timedelta(seconds=120)  # a process silent for longer may be declared dead by anybody
+HEARTBEAT_DEAD: Final = timedelta(
+    seconds=120
+)  # a process silent for longer may be declared dead by anybody
 FUSE_WINDOW: Final = timedelta(hours=24)
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Who sends a request: written durably before its first byte leaves. `process` is one start of the program."""
-
-    request: str
-    account: int
-    run: str
-    process: str
-    batch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +137,6 @@ class Resolution:
     at: datetime
 
 
-def to_us(moment: datetime) -> int:
-    """Give a moment as microseconds since 1970, UTC."""
-    return round(moment.timestamp() * 1_000_000)
-
-
-def from_us(us: int | None) -> datetime | None:
-    """Give the moment of microseconds since 1970, UTC."""
-    return None if us is None else datetime.fromtimestamp(us / 1_000_000, UTC)
-
-
 class Ledger:
     """An open ledger. Use `Ledger.open`."""
 
@@ -145,7 +146,10 @@ class Ledger:
         self._inode = path.stat().st_ino
         self._locks: dict[str, filelock.FileLock] = {}
         with self._reading() as connection:
-            facts = {name: value for name, value in connection.execute(sa.select(meta.c.name, meta.c.value))}
+            facts = {
+                name: value
+                for name, value in connection.execute(sa.select(meta.c.name, meta.c.value))
+            }
         self.ledger_id = facts["ledger_id"]
         self.secret = bytes.fromhex(facts["secret"])
 
@@ -179,8 +183,7 @@ class Ledger:
                     migrate(connection, version)
             if stat.S_IMODE(path.stat().st_mode) & 0o077:
                 path.chmod(0o600)
-            opened = cls(engine, path)
-        return opened
+            return cls(engine, path)
 
     def close(self) -> None:
         """Close every connection and give back every lock."""
@@ -200,17 +203,27 @@ class Ledger:
         """Give the number of an account, from now on known."""
         with self._writing() as connection:
             connection.execute(sqlite.insert(accounts).values(scope=scope).on_conflict_do_nothing())
-            return int(connection.execute(sa.select(accounts.c.account).where(accounts.c.scope == scope)).scalar_one())
+            return int(
+                connection.execute(
+                    sa.select(accounts.c.account).where(accounts.c.scope == scope)
+                ).scalar_one()
+            )
 
     def known_account(self, scope: str) -> int | None:
         """Give the number of an account that was used before."""
         with self._reading() as connection:
-            return connection.execute(sa.select(accounts.c.account).where(accounts.c.scope == scope)).scalar()
+            return connection.execute(
+                sa.select(accounts.c.account).where(accounts.c.scope == scope)
+            ).scalar()
 
     def scope(self, account: int) -> str:
         """Give the scope of an account."""
         with self._reading() as connection:
-            return str(connection.execute(sa.select(accounts.c.scope).where(accounts.c.account == account)).scalar_one())
+            return str(
+                connection.execute(
+                    sa.select(accounts.c.scope).where(accounts.c.account == account)
+                ).scalar_one()
+            )
 
     def bind(self, scope: str, *, kind: str, credential: str) -> str | None:
         """Bind a credential to a scope, or tell to which other one it belongs.
@@ -234,7 +247,9 @@ class Ledger:
                 query = sa.select(c.scope).where(c.scope == scope, c.kind == kind)
                 if connection.execute(query.limit(1)).scalar() is not None:
                     return scope
-            connection.execute(sa.insert(credentials).values(credential=mark, scope=scope, kind=kind))
+            connection.execute(
+                sa.insert(credentials).values(credential=mark, scope=scope, kind=kind)
+            )
         return None
 
     def facts(self, account: int) -> AccountFacts:
@@ -252,7 +267,9 @@ class Ledger:
     def learn(self, account: int, **learnt: int | bool | None) -> None:
         """Remember facts of an account, by the names of `AccountFacts`."""
         with self._writing() as connection:
-            connection.execute(sa.update(accounts).where(accounts.c.account == account).values(**learnt))
+            connection.execute(
+                sa.update(accounts).where(accounts.c.account == account).values(**learnt)
+            )
 
     def take_slot(self, account: int, *, now: datetime, interval_s: float) -> datetime:
         """Reserve the account's next free moment, shared by every run on this ledger, and give it."""
@@ -260,8 +277,10 @@ class Ledger:
             query = sa.select(accounts.c.next_slot_us).where(accounts.c.account == account)
             slot = max(to_us(now), int(connection.execute(query).scalar_one()))
             later = slot + round(interval_s * 1_000_000)
-            connection.execute(sa.update(accounts).where(accounts.c.account == account).values(next_slot_us=later))
-        return _known(from_us(slot))
+            connection.execute(
+                sa.update(accounts).where(accounts.c.account == account).values(next_slot_us=later)
+            )
+        return moment_of(from_us(slot))
 
     def hold_slots(self, account: int, until: datetime) -> None:
         """Give out no slot before then: the account's quota is used up."""
@@ -275,7 +294,15 @@ class Ledger:
     # --- runs and processes
 
     def begin_run(
-        self, run: str, *, account: int, event_type: str, input_sha256: str, folder: Path, audit_path: Path, now: datetime
+        self,
+        run: str,
+        *,
+        account: int,
+        event_type: str,
+        input_sha256: str,
+        folder: Path,
+        audit_path: Path,
+        now: datetime,
     ) -> None:
         """Write down that a run starts to send, or goes on."""
         with self._writing() as connection:
@@ -291,14 +318,19 @@ class Ledger:
             connection.execute(
                 sqlite.insert(runs)
                 .values(values)
-                .on_conflict_do_update(index_elements=["run"], set_={"finished_us": None, "audit_path": str(audit_path)})
+                .on_conflict_do_update(
+                    index_elements=["run"],
+                    set_={"finished_us": None, "audit_path": str(audit_path)},
+                )
             )
 
     def finish_run(self, run: str, *, states: Mapping[str, int], now: datetime) -> None:
         """Write down that a run's audit stands."""
         with self._writing() as connection:
             connection.execute(
-                sa.update(runs).where(runs.c.run == run).values(finished_us=to_us(now), states=json.dumps(states))
+                sa.update(runs)
+                .where(runs.c.run == run)
+                .values(finished_us=to_us(now), states=json.dumps(states))
             )
 
     def runs(self) -> list[dict[str, Any]]:
@@ -318,13 +350,17 @@ class Ledger:
         lock.acquire(timeout=0)
         self._locks[process] = lock
         with self._writing() as connection:
-            connection.execute(sa.insert(processes).values(process=process, run=run, heartbeat_us=to_us(now)))
+            connection.execute(
+                sa.insert(processes).values(process=process, run=run, heartbeat_us=to_us(now))
+            )
 
     def beat(self, process: str, *, now: datetime) -> None:
         """Say that a process is alive."""
         with self._writing() as connection:
             connection.execute(
-                sa.update(processes).where(processes.c.process == process).values(heartbeat_us=to_us(now))
+                sa.update(processes)
+                .where(processes.c.process == process)
+                .values(heartbeat_us=to_us(now))
             )
 
     def end_process(self, process: str) -> None:
@@ -339,7 +375,11 @@ class Ledger:
     def is_running(self, run: str) -> bool:
         """Tell whether a live process is sending a run."""
         with self._reading() as connection:
-            found = connection.execute(sa.select(processes.c.process).where(processes.c.run == run)).scalars().all()
+            found = (
+                connection.execute(sa.select(processes.c.process).where(processes.c.run == run))
+                .scalars()
+                .all()
+            )
         return any(not self._lock_is_gone(process) for process in found)
 
     def reap(self, account: int, *, now: datetime, by_heartbeat: bool = True) -> int:
@@ -357,12 +397,16 @@ class Ledger:
             candidates = list(connection.execute(query))
         reaped = 0
         for request, process, heartbeat_us in candidates:
-            silent = heartbeat_us is None or to_us(now) - heartbeat_us > HEARTBEAT_DEAD / timedelta(microseconds=1)
+            silent = heartbeat_us is None or to_us(now) - heartbeat_us > HEARTBEAT_DEAD / timedelta(
+                microseconds=1
+            )
             if not (self._lock_is_gone(process) or (by_heartbeat and silent)):
                 continue
             with self._writing() as connection:
                 if self._doubt(connection, account, request):
-                    _close_request(connection, request, "unknown", PROCESS_ENDED, None, now, state="unknown")
+                    close_request(
+                        connection, request, "unknown", PROCESS_ENDED, None, now, state="unknown"
+                    )
                     reaped += 1
         return reaped
 
@@ -388,13 +432,15 @@ class Ledger:
     def lines(self, account: int, wanted: Sequence[bytes]) -> dict[bytes, KeyLine]:
         """Look keys up; unknown ones are absent from the answer."""
         with self._reading() as connection:
-            return _read_lines(connection, account, wanted)
+            return read_lines(connection, account, wanted)
 
     def every_line(self, account: int) -> Iterator[tuple[bytes, KeyLine]]:
         """Give every key of an account with its line."""
         with self._reading() as connection:
-            for key, *columns in connection.execute(sa.select(*_LINE_COLUMNS).where(keys.c.account == account)):
-                yield key, _line(columns)
+            for key, *columns in connection.execute(
+                sa.select(*LINE_COLUMNS).where(keys.c.account == account)
+            ):
+                yield key, line_of(columns)
 
     def claim(
         self,
@@ -425,13 +471,17 @@ class Ledger:
         cautious = Policy(resend_unknown=False, send_changed=policy.send_changed)
         with self._writing() as connection:
             self._refuse_if_replaced(connection)
-            lines = _read_lines(connection, mark.account, [one.key for one in events])
+            lines = read_lines(connection, mark.account, [one.key for one in events])
             won: list[PlannedEvent] = []
             lost: dict[bytes, Lost] = {}
             taken: set[bytes] = set()
             for one in events:
                 line = lines.get(one.key)
-                reason = line and line.may_claim(one.sha, now, cautious if one.key in once else policy)
+                reason = (
+                    line.may_claim(one.sha, now, cautious if one.key in once else policy)
+                    if line
+                    else None
+                )
                 if one.key in taken:
                     reason = Lost.SENT  # twice in one body: the first carries the key
                 if reason is None:
@@ -441,10 +491,14 @@ class Ledger:
                     lost.setdefault(one.key, reason)
             if won:
                 size = body_bytes or sum(len(one.body) + 1 for one in won) + 1
-                connection.execute(sa.insert(requests).values(_request_values(mark, won, now, size)))
-                _insert_claimed(connection, mark, [one for one in won if one.key not in lines], now)
-                known = [(one.key, lines[one.key].claimed(mark.request, one.sha)) for one in won if one.key in lines]
-                _write_lines(connection, mark.account, known)
+                connection.execute(sa.insert(requests).values(request_values(mark, won, now, size)))
+                insert_claimed(connection, mark, [one for one in won if one.key not in lines], now)
+                known = [
+                    (one.key, lines[one.key].claimed(mark.request, one.sha))
+                    for one in won
+                    if one.key in lines
+                ]
+                write_lines(connection, mark.account, known)
         doubtful = frozenset(one.key for one in won if one.key in lines and lines[one.key].doubt)
         return Claim(tuple(won), lost, doubtful)
 
@@ -462,26 +516,38 @@ class Ledger:
         """Record one uuid per event, in body order; with `fresh_for`, their contacts as created just now."""
         with self._writing() as connection:
             pairs = list(zip(events, uuids, strict=True))
-            if not _accept_plain(connection, mark, pairs):
-                lines = _read_lines(connection, mark.account, [one.key for one in events])
-                after = [(one.key, lines[one.key].was_accepted(mark.request, one.sha, uuid)) for one, uuid in pairs]
-                _write_lines(connection, mark.account, after)
-            _close_request(connection, mark.request, "accepted", proof, 200, now, batch_uuid=batch_uuid)
+            if not accept_plain(connection, mark, pairs):
+                lines = read_lines(connection, mark.account, [one.key for one in events])
+                after = [
+                    (one.key, lines[one.key].was_accepted(mark.request, one.sha, uuid))
+                    for one, uuid in pairs
+                ]
+                write_lines(connection, mark.account, after)
+            close_request(
+                connection, mark.request, "accepted", proof, 200, now, batch_uuid=batch_uuid
+            )
             connection.execute(
                 sa.update(accounts)
                 .where(accounts.c.account == mark.account)
                 .values(unknowns_in_a_row=0, tripped=False)
             )
             if fresh_for is not None:
-                _note_fresh(connection, mark.account, events, now, now + fresh_for)
+                note_fresh(connection, mark.account, events, now, now + fresh_for)
 
     def record_released(
-        self, mark: Mark, events: Sequence[PlannedEvent], *, outcome: str, proof: str, http_status: int | None, now: datetime
+        self,
+        mark: Mark,
+        events: Sequence[PlannedEvent],
+        *,
+        outcome: str,
+        proof: str,
+        http_status: int | None,
+        now: datetime,
     ) -> None:
         """Record that none of a request's events was accepted; they may be claimed again."""
         with self._writing() as connection:
             self._change(connection, mark, events, lambda line, _: line.was_released(mark.request))
-            _close_request(connection, mark.request, outcome, proof, http_status, now)
+            close_request(connection, mark.request, outcome, proof, http_status, now)
 
     def record_refused(
         self,
@@ -496,15 +562,26 @@ class Ledger:
         """Record the events that RD Station named as refused; the others are released."""
 
         def after(line: KeyLine, position: int) -> KeyLine:
-            return line.was_refused(mark.request) if position in errors else line.was_released(mark.request)
+            return (
+                line.was_refused(mark.request)
+                if position in errors
+                else line.was_released(mark.request)
+            )
 
         with self._writing() as connection:
             self._change(connection, mark, events, after)
-            _write_refusals(connection, mark.request, errors)
-            _close_request(connection, mark.request, "refused", proof, http_status, now)
+            write_refusals(connection, mark.request, errors)
+            close_request(connection, mark.request, "refused", proof, http_status, now)
 
     def record_deferred(
-        self, mark: Mark, events: Sequence[PlannedEvent], deferred: Collection[int], *, not_before: datetime, proof: str, now: datetime
+        self,
+        mark: Mark,
+        events: Sequence[PlannedEvent],
+        deferred: Collection[int],
+        *,
+        not_before: datetime,
+        proof: str,
+        now: datetime,
     ) -> None:
         """Record that a contact's limit holds back the events at these positions; the others are released."""
 
@@ -515,41 +592,55 @@ class Ledger:
 
         with self._writing() as connection:
             self._change(connection, mark, events, after)
-            _close_request(connection, mark.request, "deferred", proof, 429, now)
+            close_request(connection, mark.request, "deferred", proof, 429, now)
 
-    def record_unknown(self, mark: Mark, *, proof: str, http_status: int | None, now: datetime) -> None:
+    def record_unknown(
+        self, mark: Mark, *, proof: str, http_status: int | None, now: datetime
+    ) -> None:
         """Record that nothing tells whether a request was registered: its keys are in doubt."""
         with self._writing() as connection:
             self._doubt(connection, mark.account, mark.request)
-            _close_request(connection, mark.request, "unknown", proof, http_status, now, state="unknown")
+            close_request(
+                connection, mark.request, "unknown", proof, http_status, now, state="unknown"
+            )
             connection.execute(
                 sa.update(accounts)
                 .where(accounts.c.account == mark.account)
                 .values(unknowns_in_a_row=accounts.c.unknowns_in_a_row + 1)
             )
 
-    def hold_back(self, mark: Mark, events: Sequence[PlannedEvent], *, not_before: datetime, now: datetime) -> None:
+    def hold_back(
+        self, mark: Mark, events: Sequence[PlannedEvent], *, not_before: datetime, now: datetime
+    ) -> None:
         """Defer events that were not sent, because their contact has had its share."""
         with self._writing() as connection:
-            lines = _read_lines(connection, mark.account, [one.key for one in events])
-            _insert_claimed(connection, mark, [one for one in events if one.key not in lines], now)
+            lines = read_lines(connection, mark.account, [one.key for one in events])
+            insert_claimed(connection, mark, [one for one in events if one.key not in lines], now)
             claimed = {one.key: KeyLine().claimed(mark.request, one.sha) for one in events} | lines
-            held = [(key, line.was_held_back(mark.request, not_before)) for key, line in claimed.items()]
-            _write_lines(connection, mark.account, held)
+            held = [
+                (key, line.was_held_back(mark.request, not_before)) for key, line in claimed.items()
+            ]
+            write_lines(connection, mark.account, held)
 
-    def resolve(self, account: int, key: bytes, sha: bytes, decision: Decision, *, now: datetime) -> Unresolvable | None:
+    def resolve(
+        self, account: int, key: bytes, sha: bytes, decision: Decision, *, now: datetime
+    ) -> Unresolvable | None:
         """Apply a person's decision to one key, comparing and swapping its line; tell why it does not apply."""
         with self._writing() as connection:
-            line = _read_lines(connection, account, [key]).get(key, KeyLine())
+            line = read_lines(connection, account, [key]).get(key, KeyLine())
             if decision.decision == "withdraw":
                 refused = line.unwithdrawable()
                 after = line.was_withdrawn()
             else:
                 refused = line.unresolvable(sha)
-                after = line.was_ordered(sha) if decision.decision == "resend" else line.was_held(decision.decision)
+                after = (
+                    line.was_ordered(sha)
+                    if decision.decision == "resend"
+                    else line.was_held(decision.decision)
+                )
             if refused is not None:
                 return refused
-            _write_lines(connection, account, [(key, after)])
+            write_lines(connection, account, [(key, after)])
             connection.execute(
                 sa.insert(resolutions).values(
                     account=account,
@@ -566,7 +657,7 @@ class Ledger:
         """Give the last decision on each key that had one."""
         found: dict[bytes, Resolution] = {}
         with self._reading() as connection:
-            for part in _parts(wanted):
+            for part in in_parts(wanted):
                 query = (
                     sa.select(resolutions)
                     .where(resolutions.c.account == account, resolutions.c.event_key.in_(part))
@@ -574,7 +665,11 @@ class Ledger:
                 )
                 for row in connection.execute(query):
                     found[row.event_key] = Resolution(
-                        row.event_key, row.decision, row.decided_by, row.why, _known(from_us(row.decided_us))
+                        row.event_key,
+                        row.decision,
+                        row.decided_by,
+                        row.why,
+                        moment_of(from_us(row.decided_us)),
                     )
         return found
 
@@ -582,15 +677,22 @@ class Ledger:
         """Take over what an audit knew; give how many lines changed. Attempts and orders stay as they are."""
         changed = 0
         with self._writing() as connection:
-            for part in _batched(known, LOOKUP_KEYS):
-                lines = _read_lines(connection, account, [key for key, _ in part])
+            for part in in_batches(known, LOOKUP_KEYS):
+                lines = read_lines(connection, account, [key for key, _ in part])
                 after = {key: lines.get(key, KeyLine()).joined(other) for key, other in part}
                 moved = {key: line for key, line in after.items() if line != lines.get(key)}
-                nothing = {"of": account, "by": None, "sha": None, "whose": None, "in_run": None, "at": None}
+                nothing = {
+                    "of": account,
+                    "by": None,
+                    "sha": None,
+                    "whose": None,
+                    "in_run": None,
+                    "at": None,
+                }
                 new = [nothing | {"key": key} for key in sorted(moved) if key not in lines]
                 if new:
-                    connection.execute(_INSERT_CLAIMED, new)
-                _write_lines(connection, account, list(moved.items()))
+                    connection.execute(INSERT_CLAIMED, new)
+                write_lines(connection, account, list(moved.items()))
                 changed += len(moved)
         return changed
 
@@ -608,7 +710,7 @@ class Ledger:
             )
             found = 0
             for request, held in list(connection.execute(query)):
-                lines = _read_lines(connection, account, _split_keys(held))
+                lines = read_lines(connection, account, split_keys(held))
                 found += any(
                     fact.of == request and line.held is None and line.resend is None
                     for line in lines.values()
@@ -631,28 +733,37 @@ class Ledger:
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def fresh_until(self, account: int, contacts: Collection[bytes], *, now: datetime) -> dict[bytes, datetime]:
+    def fresh_until(
+        self, account: int, contacts: Collection[bytes], *, now: datetime
+    ) -> dict[bytes, datetime]:
         """Tell which contacts were created too recently to be used, and until when."""
         found: dict[bytes, datetime] = {}
         with self._reading() as connection:
-            for part in _parts(sorted(contacts)):
+            for part in in_parts(sorted(contacts)):
                 query = sa.select(fresh_contacts.c.contact, fresh_contacts.c.until_us).where(
                     fresh_contacts.c.account == account,
                     fresh_contacts.c.contact.in_(part),
                     fresh_contacts.c.until_us > to_us(now),
                 )
-                found |= {contact: _known(from_us(until)) for contact, until in connection.execute(query)}
+                found |= {
+                    contact: moment_of(from_us(until))
+                    for contact, until in connection.execute(query)
+                }
         return found
 
     def inputs_of(self, account: int, wanted: Sequence[bytes]) -> dict[bytes, str]:
         """Give, of each accepted key, the checksum of the input that it came from, where that is known."""
         found: dict[bytes, str] = {}
         with self._reading() as connection:
-            for part in _parts(wanted):
+            for part in in_parts(wanted):
                 query = (
                     sa.select(keys.c.event_key, runs.c.input_sha256)
                     .join(runs, runs.c.run == keys.c.run)
-                    .where(keys.c.account == account, keys.c.event_key.in_(part), keys.c.accepted.is_not(None))
+                    .where(
+                        keys.c.account == account,
+                        keys.c.event_key.in_(part),
+                        keys.c.accepted.is_not(None),
+                    )
                 )
                 found |= {key: digest for key, digest in connection.execute(query)}
         return found
@@ -660,7 +771,9 @@ class Ledger:
     def run_of(self, request: str) -> str | None:
         """Give the run of a request."""
         with self._reading() as connection:
-            return connection.execute(sa.select(requests.c.run).where(requests.c.request == request)).scalar()
+            return connection.execute(
+                sa.select(requests.c.run).where(requests.c.request == request)
+            ).scalar()
 
     def requests_of(self, run: str) -> Iterator[RequestLine]:
         """Give a run's requests in the order in which they were marked."""
@@ -679,14 +792,16 @@ class Ledger:
                     row.body_bytes,
                     row.event_keys,
                     row.ordinals,
-                    _known(from_us(row.marked_us)),
+                    moment_of(from_us(row.marked_us)),
                     from_us(row.answered_us),
                 )
 
     def refusals_of(self, run: str) -> dict[tuple[str, int], ApiError]:
         """Give the errors of a run by request and position in its body."""
         query = (
-            sa.select(refusals).join(requests, requests.c.request == refusals.c.request).where(requests.c.run == run)
+            sa.select(refusals)
+            .join(requests, requests.c.request == refusals.c.request)
+            .where(requests.c.run == run)
         )
         with self._reading() as connection:
             return {
@@ -710,9 +825,11 @@ class Ledger:
                     yield f"{key.hex()[:16]}… is held by request {request}, which is {state or 'not recorded'}"
             sent = sa.select(requests).where(requests.c.state == "sent")
             for row in list(connection.execute(sent)):
-                wanted = _split_keys(row.event_keys)
-                lines = _read_lines(connection, row.account, wanted)
-                lacking = [key for key in wanted if key not in lines or lines[key].request != row.request]
+                wanted = split_keys(row.event_keys)
+                lines = read_lines(connection, row.account, wanted)
+                lacking = [
+                    key for key in wanted if key not in lines or lines[key].request != row.request
+                ]
                 if lacking:
                     yield f"request {row.request} is marked as sent without {len(lacking)} of its keys"
 
@@ -725,9 +842,11 @@ class Ledger:
         events: Sequence[PlannedEvent],
         after: Callable[[KeyLine, int], KeyLine],
     ) -> None:
-        lines = _read_lines(connection, mark.account, [one.key for one in events])
-        changed = [(one.key, after(lines[one.key], position)) for position, one in enumerate(events)]
-        _write_lines(connection, mark.account, changed)
+        lines = read_lines(connection, mark.account, [one.key for one in events])
+        changed = [
+            (one.key, after(lines[one.key], position)) for position, one in enumerate(events)
+        ]
+        write_lines(connection, mark.account, changed)
 
     def _doubt(self, connection: sa.Connection, account: int, request: str) -> bool:
         """Put a request's keys in doubt; False where it was closed meanwhile."""
@@ -736,9 +855,9 @@ class Ledger:
         ).one()
         if row.state != "sent":
             return False
-        wanted = _split_keys(row.event_keys)
-        lines = _read_lines(connection, account, wanted)
-        _write_lines(connection, account, [(key, lines[key].was_lost(request)) for key in wanted])
+        wanted = split_keys(row.event_keys)
+        lines = read_lines(connection, account, wanted)
+        write_lines(connection, account, [(key, lines[key].was_lost(request)) for key in wanted])
         return True
 
     def _refuse_if_replaced(self, connection: sa.Connection) -> None:
@@ -758,11 +877,14 @@ class Ledger:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _clear_errors(self.path), self._engine.connect().execution_options(reads=True) as connection:
+        with (
+            _clear_errors(self.path),
+            self._engine.connect().execution_options(reads=True) as connection,
+        ):
             yield connection
 
 
-def _prepare_connection(connection: Any, _record: object) -> None:  # noqa: ANN401 -- sqlite3.Connection
+def _prepare_connection(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
@@ -786,7 +908,9 @@ def _refuse_what_is_no_ledger(path: Path) -> None:
             if head and head != b"SQLite format 3\0":
                 raise LedgerError("not_a_ledger", path=path)
     except OSError as error:
-        raise LedgerError("ledger_unusable", path=path, reason=error.strerror or str(error)) from error
+        raise LedgerError(
+            "ledger_unusable", path=path, reason=error.strerror or str(error)
+        ) from error
 
 
 def _version(connection: sa.Connection) -> int | None:
@@ -795,7 +919,9 @@ def _version(connection: sa.Connection) -> int | None:
         return None
     if "value" not in {column["name"] for column in sa.inspect(connection).get_columns("meta")}:
         return None
-    found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema_version")).scalar()
+    found = connection.execute(
+        sa.select(meta.c.value).where(meta.c.name == "schema_version")
+    ).scalar()
     return int(found or 0)
 
 
@@ -806,7 +932,8 @@ def _write_facts(connection: sa.Connection) -> None:
         "secret": secrets.token_hex(32),
     }
     connection.execute(
-        sqlite.insert(meta).on_conflict_do_nothing(), [{"name": name, "value": value} for name, value in facts.items()]
+        sqlite.insert(meta).on_conflict_do_nothing(),
+        [{"name": name, "value": value} for name, value in facts.items()],
     )
 
 
@@ -819,225 +946,6 @@ def _clear_errors(path: Path) -> Iterator[None]:
         key = "ledger_locked" if "locked" in reason else "ledger_unusable"
         raise LedgerError(key, path=path, reason=reason) from error
     except OSError as error:
-        raise LedgerError("ledger_unusable", path=path, reason=error.strerror or str(error)) from error
-
-
-def _request_values(mark: Mark, won: Sequence[PlannedEvent], now: datetime, body_bytes: int) -> dict[str, Any]:
-    return {
-        "request": mark.request,
-        "account": mark.account,
-        "run": mark.run,
-        "process": mark.process,
-        "batch": mark.batch,
-        "state": "sent",
-        "body_bytes": body_bytes,
-        "event_keys": b"".join(one.key for one in won),
-        "ordinals": b"".join(one.ordinal.to_bytes(4, "little") for one in won),
-        "marked_us": to_us(now),
-    }
-
-
-def _close_request(  # noqa: PLR0913 -- the columns of an outcome
-    connection: sa.Connection,
-    request: str,
-    outcome: str,
-    proof: str,
-    http_status: int | None,
-    now: datetime,
-    *,
-    batch_uuid: str | None = None,
-    state: str = "answered",
-) -> None:
-    # A request that was given up stays so, whatever comes late, unless it turns out to be accepted.
-    given_up = requests.c.state == "unknown" if outcome != "accepted" else sa.false()
-    connection.execute(
-        sa.update(requests)
-        .where(requests.c.request == request, sa.not_(given_up))
-        .values(
-            state=state,
-            outcome=outcome,
-            proof=proof,
-            http_status=http_status,
-            batch_uuid=batch_uuid,
-            answered_us=to_us(now),
-        )
-    )
-
-
-def _write_refusals(connection: sa.Connection, request: str, errors: Mapping[int, ApiError]) -> None:
-    connection.execute(
-        sa.insert(refusals),
-        [
-            {"request": request, "position": at, "code": error.code, "path": error.path, "message": error.message}
-            for at, error in errors.items()
-        ],
-    )
-
-
-def _note_fresh(
-    connection: sa.Connection, account: int, events: Sequence[PlannedEvent], now: datetime, until: datetime
-) -> None:
-    connection.execute(
-        sa.delete(fresh_contacts).where(fresh_contacts.c.account == account, fresh_contacts.c.until_us <= to_us(now))
-    )
-    insert = sqlite.insert(fresh_contacts)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=["account", "contact"], set_={"until_us": insert.excluded.until_us}
-        ),
-        [
-            {"account": account, "contact": contact, "until_us": to_us(until)}
-            for contact in sorted({one.contact for one in events})
-        ],
-    )
-
-
-_LINE_COLUMNS = (
-    keys.c.event_key,
-    keys.c.request,
-    keys.c.sent_sha,
-    keys.c.accepted,
-    keys.c.doubt,
-    keys.c.resend_sha,
-    keys.c.held,
-    keys.c.why,
-    keys.c.not_before_us,
-    keys.c.contact,
-    keys.c.refused_sha,
-)
-_SELECT_LINES = sa.select(*_LINE_COLUMNS).where(
-    keys.c.account == sa.bindparam("of"), keys.c.event_key.in_(sa.bindparam("wanted", expanding=True))
-)
-_UPDATE_LINE = (
-    sa.update(keys)
-    .where(keys.c.account == sa.bindparam("of"), keys.c.event_key == sa.bindparam("key"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in ("request", "sent_sha", "accepted", "doubt", "resend_sha", "held", "why", "not_before_us", "refused_sha")
-        }
-    )
-)
-_INSERT_CLAIMED = sa.insert(keys).values(
-    account=sa.bindparam("of"),
-    event_key=sa.bindparam("key"),
-    request=sa.bindparam("by"),
-    sent_sha=sa.bindparam("sha"),
-    why="new",
-    contact=sa.bindparam("whose"),
-    run=sa.bindparam("in_run"),
-    claimed_us=sa.bindparam("at"),
-)
-_ACCEPT_PLAIN = (
-    sa.update(keys)
-    .where(
-        keys.c.account == sa.bindparam("of"),
-        keys.c.event_key == sa.bindparam("key"),
-        keys.c.request == sa.bindparam("by"),
-        keys.c.accepted.is_(None),
-        keys.c.doubt.is_(None),
-    )
-    .values(request=None, sent_sha=None, accepted=sa.bindparam("fact"))
-)
-
-
-def _read_lines(connection: sa.Connection, account: int, wanted: Sequence[bytes]) -> dict[bytes, KeyLine]:
-    found: dict[bytes, KeyLine] = {}
-    for part in _parts(wanted):
-        for key, *columns in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
-            found[key] = _line(columns)
-    return found
-
-
-def _line(columns: Sequence[Any]) -> KeyLine:
-    request, sent_sha, accepted, doubt, resend, held, why, not_before, contact, refused = columns
-    return KeyLine(
-        request, sent_sha, _facts(accepted), _facts(doubt), resend, held, why, from_us(not_before), contact, refused
-    )
-
-
-def _insert_claimed(connection: sa.Connection, mark: Mark, events: Sequence[PlannedEvent], now: datetime) -> None:
-    """Write the lines of keys that were never seen, as `KeyLine().claimed` would have them."""
-    rows = [
-        {
-            "of": mark.account,
-            "key": one.key,
-            "by": mark.request,
-            "sha": one.sha,
-            "whose": one.contact,
-            "in_run": mark.run,
-            "at": to_us(now),
-        }
-        for one in sorted(events, key=lambda one: one.key)
-    ]
-    if rows:
-        connection.execute(_INSERT_CLAIMED, rows)
-
-
-def _accept_plain(connection: sa.Connection, mark: Mark, pairs: Sequence[tuple[PlannedEvent, str]]) -> bool:
-    """Accept keys that hold nothing but this request, as `KeyLine.was_accepted` would; False if some hold more.
-
-    The keys that it did take are left as `was_accepted` leaves them, so that doing it again for all changes nothing.
-    """
-    rows = [
-        {"of": mark.account, "key": one.key, "by": mark.request, "fact": f"{one.sha.hex()} {uuid}"}
-        for one, uuid in sorted(pairs, key=lambda pair: pair[0].key)
-    ]
-    return connection.execute(_ACCEPT_PLAIN, rows).rowcount == len(rows)
-
-
-def _write_lines(connection: sa.Connection, account: int, lines: Sequence[tuple[bytes, KeyLine]]) -> None:
-    """Write lines in key order, so that two writers can never wait for each other in a circle."""
-    rows = [
-        {
-            "of": account,
-            "key": key,
-            "request": line.request,
-            "sent_sha": line.sent_sha,
-            "accepted": _text(line.accepted),
-            "doubt": _text(line.doubt),
-            "resend_sha": line.resend,
-            "held": line.held,
-            "why": line.why,
-            "not_before_us": None if line.not_before is None else to_us(line.not_before),
-            "refused_sha": line.refused,
-        }
-        for key, line in sorted(lines, key=lambda pair: pair[0])
-    ]
-    if rows:
-        connection.execute(_UPDATE_LINE, rows)
-
-
-def _facts(text: str | None) -> tuple[Fact, ...]:
-    if text is None:
-        return ()
-    return tuple(Fact(bytes.fromhex(line[:64]), line[65:]) for line in text.split("\n"))
-
-
-def _text(facts: Sequence[Fact]) -> str | None:
-    return "\n".join(f"{fact.sha.hex()} {fact.of}" for fact in facts) or None
-
-
-def _split_keys(joined: bytes) -> list[bytes]:
-    return [joined[at : at + 32] for at in range(0, len(joined), 32)]
-
-
-def _parts(wanted: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    return (wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS))
-
-
-def _batched(pairs: Iterable[tuple[bytes, KeyLine]], size: int) -> Iterator[list[tuple[bytes, KeyLine]]]:
-    part: list[tuple[bytes, KeyLine]] = []
-    for pair in pairs:
-        part.append(pair)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
-        yield part
-
-
-def _known(moment: datetime | None) -> datetime:
-    assert moment is not None  # noqa: S101 -- the column is never null
-    return moment
-
+        raise LedgerError(
+            "ledger_unusable", path=path, reason=error.strerror or str(error)
+        ) from error

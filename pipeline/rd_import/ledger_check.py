@@ -19,19 +19,23 @@ def differences(ledger: Ledger, audits: Sequence[Path]) -> list[str]:
         facts, known = keys_of_audit(path)
         account = ledger.known_account(facts["rd_import.scope"])
         if account is None:
-            found.append(f"{path.name}: the ledger does not know the account {facts['rd_import.scope']}")
+            found.append(
+                f"{path.name}: the ledger does not know the account {facts['rd_import.scope']}"
+            )
             continue
         part: list[tuple[bytes, KeyLine]] = []
         for pair in known:
             part.append(pair)
-            if len(part) == 500:  # noqa: PLR2004 -- keys of one look-up
+            if len(part) == 500:
                 found += _missing(ledger, account, part, path)
                 part = []
         found += _missing(ledger, account, part, path)
     return found
 
 
-def _missing(ledger: Ledger, account: int, part: list[tuple[bytes, KeyLine]], path: Path) -> Iterator[str]:
+def _missing(
+    ledger: Ledger, account: int, part: list[tuple[bytes, KeyLine]], path: Path
+) -> Iterator[str]:
     lines = ledger.lines(account, [key for key, _ in part])
     for key, audited in part:
         line = lines.get(key, KeyLine())

@@ -9,17 +9,26 @@ SCHEMA_VERSION: Final = 2
 
 metadata = sa.MetaData()
 meta = sa.Table(
-    "meta", metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+    "meta",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
 )
 accounts = sa.Table(
     "accounts",
     metadata,
     sa.Column("account", sa.Integer, primary_key=True),
-    sa.Column("scope", sa.Text, nullable=False, unique=True),  # endpoint and label, or a sandbox's instance
-    sa.Column("next_slot_us", sa.BigInteger, nullable=False, server_default="0"),  # when the next request may go
+    sa.Column(
+        "scope", sa.Text, nullable=False, unique=True
+    ),  # endpoint and label, or a sandbox's instance
+    sa.Column(
+        "next_slot_us", sa.BigInteger, nullable=False, server_default="0"
+    ),  # when the next request may go
     sa.Column("max_body", sa.Integer),  # learnt from a 413, bytes
     sa.Column("max_per_contact", sa.Integer),  # learnt from a 429, events a day
-    sa.Column("partial", sa.Boolean),  # settled by `probe`: a refused body may have accepted some of its events
+    sa.Column(
+        "partial", sa.Boolean
+    ),  # settled by `probe`: a refused body may have accepted some of its events
     sa.Column("unknowns_in_a_row", sa.Integer, nullable=False, server_default="0"),
     sa.Column("tripped", sa.Boolean, nullable=False, server_default=sa.false()),
 )
@@ -65,7 +74,9 @@ requests = sa.Table(
     sa.Column("batch_uuid", sa.Text),
     sa.Column("body_bytes", sa.Integer, nullable=False),
     sa.Column("event_keys", sa.LargeBinary, nullable=False),  # 32 bytes each, in body order
-    sa.Column("ordinals", sa.LargeBinary, nullable=False),  # the run's event ordinals, 4 bytes each, in body order
+    sa.Column(
+        "ordinals", sa.LargeBinary, nullable=False
+    ),  # the run's event ordinals, 4 bytes each, in body order
     sa.Column("marked_us", sa.BigInteger, nullable=False),
     sa.Column("answered_us", sa.BigInteger),
     sa.Index("requests_by_run", "run", "marked_us"),
@@ -146,4 +157,6 @@ def migrate(connection: sa.Connection, version: int) -> None:
     for step in range(version, SCHEMA_VERSION):
         MIGRATIONS[step](connection)
     if version < SCHEMA_VERSION:
-        connection.execute(sa.update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+        connection.execute(
+            sa.update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION))
+        )

@@ -104,7 +104,7 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
     A list of structs (`items.sku`) becomes one line per item, `#row` repeated.
     """
     table = group.table
-    for name in _lists_of_structs(table, matching.fields.values()):
+    for name in _lists_of_structs(table, list(matching.fields.values())):
         parts = table.schema[name]
         assert isinstance(parts, pl.List) and isinstance(parts.inner, pl.Struct)  # noqa: S101, PT018
         # An empty list is a row without items, not no row.

@@ -5,7 +5,7 @@ Proof decides, not the exception's name: whether a byte of the body was asked fo
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -129,29 +129,31 @@ def judge(seen: Observation, events: int) -> Receipt:
         if seen.asked_bytes == 0:
             error = ApiError("NOT_SENT", scrub(seen.failure))
             return NotAccepted(Remedy.RETRY, error, f"no byte asked for: {scrub(seen.failure)}")
-        return Unknown(f"{scrub(seen.failure)} after {seen.asked_bytes} bytes of the body were asked for")
+        return Unknown(
+            f"{scrub(seen.failure)} after {seen.asked_bytes} bytes of the body were asked for"
+        )
     answer = _parsed(seen.body)
-    if seen.status == 200:  # noqa: PLR2004
+    if seen.status == 200:
         return _accepted(answer, events)
     error = first_error(seen)
     proof = f"{seen.status} {error.code}".strip()
     if seen.status in {400, 422}:
         return _refused(answer, error, proof, events)
-    if seen.status == 404:  # noqa: PLR2004
+    if seen.status == 404:
         if not is_rd_error(answer):
             return NotAccepted(Remedy.STOP, error, proof)
         return _refused(answer, error, proof, events)
-    if seen.status == 401:  # noqa: PLR2004
+    if seen.status == 401:
         return NotAccepted(Remedy.REFRESH, error, proof)
-    if seen.status == 413:  # noqa: PLR2004
+    if seen.status == 413:
         return NotAccepted(Remedy.HALVE, error, proof)
-    if seen.status == 429:  # noqa: PLR2004
+    if seen.status == 429:
         return _limited(answer, seen, error, proof)
-    if seen.status == 503 and retry_after(seen.headers) is not None:  # noqa: PLR2004
+    if seen.status == 503 and retry_after(seen.headers) is not None:
         return NotAccepted(Remedy.RETRY, error, proof, retry_after(seen.headers))
-    if seen.status in {403, 415} or 300 <= seen.status < 400:  # noqa: PLR2004
+    if seen.status in {403, 415} or 300 <= seen.status < 400:
         return NotAccepted(Remedy.STOP, error, proof)
-    if 400 <= seen.status < 500 and seen.status != 408:  # noqa: PLR2004
+    if 400 <= seen.status < 500 and seen.status != 408:
         return _refused(answer, error, proof, events)
     return Unknown(f"{seen.status} after {seen.asked_bytes} bytes of the body were asked for")
 
@@ -165,7 +167,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return 60.0 if any(name in headers for name in (*QUOTA_HEADERS, "retry-after")) else None
 
 
-def is_rd_error(answer: Any) -> bool:  # noqa: ANN401 -- parsed JSON
+def is_rd_error(answer: Any) -> bool:
     """Tell RD Station's own error from that of a proxy or a wrong address."""
     return next(_errors(answer), None) is not None
 
@@ -177,30 +179,42 @@ def first_error(seen: Observation) -> ApiError:
         return error
     if isinstance(answer, dict) and ("message" in answer or "error" in answer):
         text = str(answer.get("message") or answer.get("error"))
-        return ApiError("RATE_LIMIT" if seen.status == 429 else "ERROR", scrub(text))  # noqa: PLR2004
-    return ApiError(f"HTTP_{seen.status}" if seen.status else "", scrub(seen.body.decode("utf-8", "replace")))
+        return ApiError("RATE_LIMIT" if seen.status == 429 else "ERROR", scrub(text))
+    return ApiError(
+        f"HTTP_{seen.status}" if seen.status else "", scrub(seen.body.decode("utf-8", "replace"))
+    )
 
 
 def scrub(text: str) -> str:
     """Remove e-mails and phones from a server's text, flatten it and cut it."""
     # Cut first: the patterns take time that grows with the square of a long word.
-    return PERSONAL.sub("[…]", " ".join(_storable(text[:SCRUBBED_CHARACTERS]).split()))[:TEXT_CHARACTERS]
+    return PERSONAL.sub("[…]", " ".join(_storable(text[:SCRUBBED_CHARACTERS]).split()))[
+        :TEXT_CHARACTERS
+    ]
 
 
-def _accepted(answer: Any, events: int) -> Accepted | Unknown:  # noqa: ANN401 -- parsed JSON
+def _accepted(answer: Any, events: int) -> Accepted | Unknown:
     if isinstance(answer, dict):
         listed = answer.get("events")
         entries = listed if isinstance(listed, list) else [answer] if "event_uuid" in answer else []
         uuids = [entry.get("event_uuid") if isinstance(entry, dict) else None for entry in entries]
-        good = [uuid for uuid in uuids if isinstance(uuid, str) and uuid.strip() and _storable(uuid) == uuid]
+        good = [
+            uuid
+            for uuid in uuids
+            if isinstance(uuid, str) and uuid.strip() and _storable(uuid) == uuid
+        ]
         if len(good) == len(uuids) == events:
             batch = answer.get("event_batch_uuid")
-            return Accepted(tuple(good), _storable(batch) if isinstance(batch, str) else None, f"200 with {events} of {events} uuids")
+            return Accepted(
+                tuple(good),
+                _storable(batch) if isinstance(batch, str) else None,
+                f"200 with {events} of {events} uuids",
+            )
         return Unknown(f"200 with {len(good)} of {events} uuids")
     return Unknown("200 whose body is not the JSON that the API promises")
 
 
-def _refused(answer: Any, error: ApiError, proof: str, events: int) -> Receipt:  # noqa: ANN401 -- parsed JSON
+def _refused(answer: Any, error: ApiError, proof: str, events: int) -> Receipt:
     named: dict[int, ApiError] = {}
     for one in _errors(answer):
         found = INDEX.match(one.path)
@@ -213,17 +227,25 @@ def _refused(answer: Any, error: ApiError, proof: str, events: int) -> Receipt: 
     return Refused({0: error}, proof) if events == 1 else Undecided(error, proof)
 
 
-def _limited(answer: Any, seen: Observation, error: ApiError, proof: str) -> ContactLimit | NotAccepted:  # noqa: ANN401
+def _limited(
+    answer: Any, seen: Observation, error: ApiError, proof: str
+) -> ContactLimit | NotAccepted:
     if isinstance(answer, dict) and "lead_limiter" in str(answer.get("error", "")):
         maximum = answer.get("max")
         learnt = maximum if type(maximum) is int and 0 < maximum <= LARGEST_LIMIT else None
-        return ContactLimit(learnt, _wait(answer.get("remaining_time")), _storable(str(answer["error"])), proof)
+        return ContactLimit(
+            learnt, _wait(answer.get("remaining_time")), _storable(str(answer["error"])), proof
+        )
     return NotAccepted(Remedy.RETRY, error, proof, retry_after(seen.headers) or 60.0)
 
 
 def _wait(seconds: object) -> float:
     """Give a wait in seconds between none and a day; a minute where the server's figure makes no sense."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < LONGEST_WAIT_S * 1000:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 <= seconds < LONGEST_WAIT_S * 1000
+    ):
         return 60.0
     return min(float(seconds), LONGEST_WAIT_S)
 
@@ -233,14 +255,14 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _parsed(body: bytes) -> Any:  # noqa: ANN401 -- parsed JSON
+def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def _errors(answer: Any) -> Any:  # noqa: ANN401 -- an iterator over parsed JSON
+def _errors(answer: Any) -> Iterator[ApiError]:
     """Walk the API's error shapes: an object, a list, or lists under field and language names."""
     node = answer.get("errors") if isinstance(answer, dict) else answer
     waiting = [(node, "")]

@@ -10,8 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from rd_import.encode import key_of
-from rd_import.key_line import KeyLine, Lost, Policy
+from rd_import.key_line import KeyLine, Lost, Policy, key_of
 from rd_import.ledger import Ledger
 from rd_import.run_folder import RunFolder
 from rd_import.values import EVENT, PlannedEvent
@@ -34,7 +33,10 @@ class Decisions:
 
     def to_facts(self) -> dict[str, Any]:
         """Give plain values for `run.json`."""
-        return {"past_before": self.past_before and self.past_before.isoformat(), "repeats": self.repeats}
+        return {
+            "past_before": self.past_before and self.past_before.isoformat(),
+            "repeats": self.repeats,
+        }
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Decisions":
@@ -57,10 +59,21 @@ class Standing:
 
 
 def hinders(
-    line: KeyLine | None, sha: bytes, contact: bytes | None, timestamp: datetime | None, *, now: datetime, policy: Policy, decisions: Decisions
+    line: KeyLine | None,
+    sha: bytes,
+    contact: bytes | None,
+    timestamp: datetime | None,
+    *,
+    now: datetime,
+    policy: Policy,
+    decisions: Decisions,
 ) -> str | None:
     """Tell why an event would not be sent now, or None if it would."""
-    if decisions.past_before is not None and timestamp is not None and timestamp < decisions.past_before:
+    if (
+        decisions.past_before is not None
+        and timestamp is not None
+        and timestamp < decisions.past_before
+    ):
         return PAST
     if line is None:
         return None
@@ -86,14 +99,22 @@ def unsent(
             strict=True,
         ):
             line = lines.get(key)
-            reason = hinders(line, sha, contact, timestamp, now=now, policy=policy, decisions=decisions)
+            reason = hinders(
+                line, sha, contact, timestamp, now=now, policy=policy, decisions=decisions
+            )
             if reason in {None, Lost.SENT}:
                 before = line is not None and line.why == "refused" and line.refused == sha
                 yield PlannedEvent(ordinal, key, sha, contact, body, refused_before=before)
 
 
 def standing(
-    folder: RunFolder, ledger: Ledger | None, account: int | None, *, now: datetime, policy: Policy, max_age: timedelta
+    folder: RunFolder,
+    ledger: Ledger | None,
+    account: int | None,
+    *,
+    now: datetime,
+    policy: Policy,
+    max_age: timedelta,
 ) -> Standing:
     """Look at every event of a folder as the ledger stands; contacts are not compared before they are hashed."""
     reasons: Counter[str] = Counter()
@@ -132,14 +153,18 @@ def number_on(folder: RunFolder, ledger: Ledger, account: int) -> None:
                 shift[text] = _known_elsewhere(folder, ledger, account, text, mine)
         rekeyed.append(
             [
-                key if not shift.get(text) else key_of(folder.facts["event_type"], "", text, number + shift[text])
+                key
+                if not shift.get(text)
+                else key_of(folder.facts["event_type"], "", text, number + shift[text])
                 for key, text, number in zip(keys, identity, events["occurrence"], strict=True)
             ]
         )
     folder.replace_keys(rekeyed)
 
 
-def _known_elsewhere(folder: RunFolder, ledger: Ledger, account: int, identity: str, mine: str) -> int:
+def _known_elsewhere(
+    folder: RunFolder, ledger: Ledger, account: int, identity: str, mine: str
+) -> int:
     """Count the occurrences of an identity, from 1 on, that other files brought."""
     known = 0
     while True:
@@ -175,4 +200,6 @@ def heavy_contacts(folder: RunFolder, limit: int) -> frozenset[bytes]:
 
 def input_of(folder: RunFolder) -> str:
     """Name a run's input: one checksum over those of its files."""
-    return hashlib.sha256(" ".join(export["sha256"] for export in folder.facts["exports"]).encode()).hexdigest()
+    return hashlib.sha256(
+        " ".join(export["sha256"] for export in folder.facts["exports"]).encode()
+    ).hexdigest()

@@ -47,29 +47,48 @@ def run_probe(
     names_index = False
     match _answer(service, [good, bad]):
         case Accepted():
-            say("the batch with a bad event was accepted whole: this account does not check e-mails.")
+            say(
+                "the batch with a bad event was accepted whole: this account does not check e-mails."
+            )
             partial = False
         case Refused(errors=errors):
             names_index = 1 in errors
-            partial = ask(f"In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?")
+            partial = ask(
+                f"In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?"
+            )
         case _:
-            partial = ask(f"In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?")
+            partial = ask(
+                f"In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?"
+            )
     ledger.learn(account, partial=partial)
     order = {"email": email, "identifier": name, "currency": "BRL", "price": 1.0, "total_items": 1}
-    both = [_event("ECOMMERCE_ORDER_PLACED", order), _event("ECOMMERCE_ORDER_PLACED", order | {"identifier": name + " 2"})]
+    both = [
+        _event("ECOMMERCE_ORDER_PLACED", order),
+        _event("ECOMMERCE_ORDER_PLACED", order | {"identifier": name + " 2"}),
+    ]
     takes_orders = isinstance(_answer(service, both), Accepted)
-    say("a refused batch may accept some of its events: each event will go alone" if partial else "a refused batch accepts none of its events")
-    say("e-commerce events go in batches" if takes_orders else "e-commerce events were refused in a batch (plan, product, or route)")
+    say(
+        "a refused batch may accept some of its events: each event will go alone"
+        if partial
+        else "a refused batch accepts none of its events"
+    )
+    say(
+        "e-commerce events go in batches"
+        if takes_orders
+        else "e-commerce events were refused in a batch (plan, product, or route)"
+    )
     return {"names_index": names_index, "partial": partial, "ecommerce_in_batch": takes_orders}
 
 
 def _event(event_type: str, payload: dict[str, Any]) -> bytes:
-    return json.dumps({"event_type": event_type, "event_family": "CDP", "payload": payload}).encode()
+    return json.dumps(
+        {"event_type": event_type, "event_family": "CDP", "payload": payload}
+    ).encode()
 
 
-def _answer(service: Service, events: list[bytes]) -> Any:  # noqa: ANN401 -- a receipt
+def _answer(service: Service, events: list[bytes]) -> Any:
     seen = service.post(events)
-    if seen.status is None or seen.status >= 500:  # noqa: PLR2004 -- nothing can be told from it
+    if seen.status is None or seen.status >= 500:
         raise ServiceError("no_answer_to_probe", reason=seen.failure or f"HTTP {seen.status}")
     receipt = judge(seen, len(events))
     if isinstance(receipt, NotAccepted) and seen.status in {401, 403}:

@@ -55,7 +55,12 @@ def unknown_events(
 
 
 def decide_all(
-    ledger: Ledger, account: int, decisions: Sequence[tuple[UnknownEvent, str, str]], *, by: str, now: datetime
+    ledger: Ledger,
+    account: int,
+    decisions: Sequence[tuple[UnknownEvent, str, str]],
+    *,
+    by: str,
+    now: datetime,
 ) -> Decided:
     """Apply decisions one by one, each compared with the line as it stands at that moment."""
     refused = []
@@ -69,7 +74,9 @@ def decide_all(
     return Decided(len(decisions) - len(refused), ordered, tuple(refused))
 
 
-def _doubtful(folder: RunFolder, ledger: Ledger, account: int, *, decided: bool) -> Iterator[UnknownEvent]:
+def _doubtful(
+    folder: RunFolder, ledger: Ledger, account: int, *, decided: bool
+) -> Iterator[UnknownEvent]:
     paths = [export["path"] for export in folder.facts["exports"]]
     for bodies in folder.bodies():
         lines = ledger.lines(account, bodies["event_key"].to_list())
@@ -78,14 +85,24 @@ def _doubtful(folder: RunFolder, ledger: Ledger, account: int, *, decided: bool)
             for key, line in lines.items()
             if line.doubt and (line.resend is not None or line.held is not None) is decided
         ]
-        here = bodies.filter(pl.col("event_key").is_in(pl.Series(chosen, dtype=pl.Binary).implode()))
+        here = bodies.filter(
+            pl.col("event_key").is_in(pl.Series(chosen, dtype=pl.Binary).implode())
+        )
         places = _places(folder, here[ROW])
         for row, key, sha, identifier, email, body in here.select(
             ROW, "event_key", "payload_sha256", "identifier", "email", "body"
         ).iter_rows():
             if lines[key].uuid_of(sha) is None:
                 export, number = places[row]
-                yield UnknownEvent(key, sha, number, paths[export], identifier, email, json.loads(body)["event_type"])
+                yield UnknownEvent(
+                    key,
+                    sha,
+                    number,
+                    paths[export],
+                    identifier,
+                    email,
+                    json.loads(body)["event_type"],
+                )
 
 
 def _places(folder: RunFolder, rows: pl.Series) -> dict[int, tuple[int, int]]:
@@ -94,5 +111,8 @@ def _places(folder: RunFolder, rows: pl.Series) -> dict[int, tuple[int, int]]:
     found: dict[int, tuple[int, int]] = {}
     for placed in folder.placed_rows():
         hits = placed.filter(pl.col(ROW).is_in(rows.implode()) & pl.col(EVENT).is_not_null())
-        found |= {row: (export, number) for row, export, number in hits.select(ROW, "export", "row_number").iter_rows()}
+        found |= {
+            row: (export, number)
+            for row, export, number in hits.select(ROW, "export", "row_number").iter_rows()
+        }
     return found

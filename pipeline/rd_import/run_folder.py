@@ -3,12 +3,12 @@
 | file | one line per | holds |
 |---|---|---|
 | `source.arrow` | input row | the record's own bytes |
-| `rows.arrow` | input row | export, row and line number, and the event that it belongs to; same batches as `source.arrow` |
+| `rows.arrow` | input row | export, row and line number, its event; same batches as `source.arrow` |
 | `problems.arrow` | flaw | `values.PROBLEM_SCHEMA`, sorted by row |
 | `events.arrow` | event | key, payload checksum, identifier, the source's own time |
 | `bodies.arrow` | event | the JSON object and the e-mail; same batches as `events.arrow` |
 | `contacts.arrow` | event | the contact as a keyed hash; same batches as `events.arrow` |
-| `run.json` | – | input checksums, mapping, counts |
+| `run.json` | run | input checksums, mapping, counts |
 
 The folder is private (0700, files 0600). `forget_contents` removes records and bodies once nothing waits to be sent.
 """
@@ -71,7 +71,9 @@ def private_folder(path: Path) -> Path:
         probe.touch(mode=0o600)
         probe.unlink()
     except OSError as error:
-        raise LedgerError("cannot_write_folder", path=path, reason=error.strerror or str(error)) from error
+        raise LedgerError(
+            "cannot_write_folder", path=path, reason=error.strerror or str(error)
+        ) from error
     return path
 
 
@@ -121,6 +123,7 @@ class RunFolder:
 
     @property
     def rows(self) -> int:
+        """How many rows were read."""
         return int(self.facts["rows"])
 
     @property
@@ -169,7 +172,10 @@ class RunFolder:
     def planned_with_contacts(self) -> Iterator[pl.DataFrame]:
         """Give events with their contacts' keyed hashes (null before `keep_contacts`)."""
         if not (self.path / "contacts.arrow").exists():
-            yield from (events.with_columns(pl.lit(None, dtype=pl.Binary).alias("contact")) for events in self.planned())
+            yield from (
+                events.with_columns(pl.lit(None, dtype=pl.Binary).alias("contact"))
+                for events in self.planned()
+            )
             return
         for event, contact in zip(self._batches("events"), self._batches("contacts"), strict=True):
             yield event.hstack(contact)
@@ -182,7 +188,10 @@ class RunFolder:
         """Write other event keys, in the batches of `planned`."""
         with FolderWriter(self) as writer:
             for events, new in zip(self.planned(), keys, strict=True):
-                writer.write("events.new", events.with_columns(pl.Series("event_key", new, dtype=pl.Binary)).to_arrow())
+                writer.write(
+                    "events.new",
+                    events.with_columns(pl.Series("event_key", new, dtype=pl.Binary)).to_arrow(),
+                )
         (self.path / "events.new.arrow").replace(self.path / "events.arrow")
 
     def keep_contacts(self, secret: bytes) -> None:
@@ -191,14 +200,22 @@ class RunFolder:
             return
         with FolderWriter(self) as writer:
             for bodies in self._batches("bodies"):
-                known = {mail: hmac.digest(secret, mail.encode(), "sha256") for mail in bodies["email"].unique()}
-                hashes = pl.Series("contact", [known[mail] for mail in bodies["email"]], dtype=pl.Binary)
+                known = {
+                    mail: hmac.digest(secret, mail.encode(), "sha256")
+                    for mail in bodies["email"].unique()
+                }
+                hashes = pl.Series(
+                    "contact", [known[mail] for mail in bodies["email"]], dtype=pl.Binary
+                )
                 writer.write("contacts", hashes.to_frame().to_arrow())
 
     def forget_contents(self, masked: Callable[[str | None, str | None], str | None]) -> None:
         """Remove what is people's data once nothing waits to be sent: records and bodies; wrong cells are masked."""
         problems = self.problems()
-        values = [masked(field, value) for field, value in zip(problems["field"], problems["value"], strict=True)]
+        values = [
+            masked(field, value)
+            for field, value in zip(problems["field"], problems["value"], strict=True)
+        ]
         if problems.height:
             with FolderWriter(self) as writer:
                 shown = problems.with_columns(pl.Series("value", values, dtype=pl.String))
@@ -220,7 +237,7 @@ class RunFolder:
                 yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
 
 
-def private_file(path: Path) -> Any:  # noqa: ANN401 -- a binary file object
+def private_file(path: Path) -> Any:
     """Open a new file that only its owner can read, not through a symbolic link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     return os.fdopen(os.open(path, flags, 0o600), "wb")
@@ -246,7 +263,7 @@ class FolderWriter:
     _files: dict[str, tuple[Any, pa.ipc.RecordBatchFileWriter]] = field(default_factory=dict)
     _numbered: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     _problems: list[pl.DataFrame] = field(default_factory=list)
-    _seen: "_Occurrences" = field(default_factory=lambda: _Occurrences())
+    _seen: "_Occurrences" = field(default_factory=lambda: _Occurrences())  # noqa: PLW0108 -- the class stands below
 
     def __enter__(self) -> Self:
         return self
@@ -259,7 +276,10 @@ class FolderWriter:
         """Write down rows as they were read; give on those that could be read."""
         table = group.rows.table
         export = pa.array(np.full(table.height, group.export, np.uint16))
-        self.write("places", pa.table([export, group.row_numbers, group.line_numbers], schema=PLACES_SCHEMA))
+        self.write(
+            "places",
+            pa.table([export, group.row_numbers, group.line_numbers], schema=PLACES_SCHEMA),
+        )
         self.write("source", pa.table({"record": group.records}))
         self.rows += table.height
         if group.problems.is_empty():
@@ -304,10 +324,12 @@ class FolderWriter:
         self._close("places")
         first = 0
         for places in self.folder.places():
-            events = pl.Series(EVENT, event_of[first : first + places.height])
-            rows = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
+            here = pl.Series(EVENT, event_of[first : first + places.height])
+            ordinals = pl.int_range(
+                first, first + places.height, dtype=pl.UInt32, eager=True
+            ).alias(ROW)
             placed = places.with_columns(
-                rows, pl.when(events >= 0).then(events).cast(pl.UInt32).alias(EVENT)
+                ordinals, pl.when(here >= 0).then(here).cast(pl.UInt32).alias(EVENT)
             )
             self.write("rows", placed.to_arrow())
             first += places.height
@@ -361,5 +383,3 @@ class _Occurrences:
 def utc_now() -> datetime:
     """Give the time now, aware and in UTC."""
     return datetime.now(UTC)
-
-

@@ -19,7 +19,8 @@ from tenacity.wait import wait_random_exponential
 from rd_import.errors import AccountError, ServiceError
 from rd_import.exchange import Exchange
 from rd_import.key_line import KeyLine, Lost, Policy
-from rd_import.ledger import Ledger, Mark
+from rd_import.ledger import Ledger
+from rd_import.ledger_rows import Mark
 from rd_import.outcome import (
     Accepted,
     ApiError,
@@ -47,9 +48,13 @@ FINISH_WITHIN: Final = timedelta(seconds=55)  # what is in flight when a person 
 LOOK_AGAIN_FOR: Final = timedelta(seconds=60)  # at keys that another run is sending
 LOOK_AGAIN_EVERY: Final = timedelta(seconds=1)
 BEAT_EVERY: Final = timedelta(seconds=20)
-FRESH_FOR: Final = timedelta(minutes=5)  # a contact that was just created is not usable at once (the vendor: minutes)
+FRESH_FOR: Final = timedelta(
+    minutes=5
+)  # a contact that was just created is not usable at once (the vendor: minutes)
 BACKOFF: Final = wait_random_exponential(multiplier=1, min=0.2, max=60)
-WAITING_TASKS: Final = 64  # batches in memory that wait for their time; the others wait in the run folder
+WAITING_TASKS: Final = (
+    64  # batches in memory that wait for their time; the others wait in the run folder
+)
 
 
 class Clock(Protocol):
@@ -89,7 +94,9 @@ class Rules:
 
     policy: Policy = Policy()  # noqa: RUF009 -- frozen
     max_unknown: int = 10
-    refused_allowed: Callable[[int, int], bool] = lambda refused, decided: refused <= max(20, decided // 100)
+    refused_allowed: Callable[[int, int], bool] = lambda refused, decided: (
+        refused <= max(20, decided // 100)
+    )
     workers: int = 16
     creates_contacts: bool = False
     needs_contacts: bool = False
@@ -202,11 +209,17 @@ class Sender:
         now = self._clock.now()
         self._ledger.start_process(self._process, self._run, now=now)
         self._beaten = now
-        self._ledger.reap(self._account, now=now, by_heartbeat=not self._rules.policy.resend_unknown)
+        self._ledger.reap(
+            self._account, now=now, by_heartbeat=not self._rules.policy.resend_unknown
+        )
         self._batches = self._packed(iter(events))
         self._open_unknowns = self._ledger.open_unknowns(self._account, now=now)
         if self._open_unknowns >= self._rules.max_unknown:
-            self._stop("outage", None, f"{self._open_unknowns} requests of the last 24 hours have no usable answer yet")
+            self._stop(
+                "outage",
+                None,
+                f"{self._open_unknowns} requests of the last 24 hours have no usable answer yet",
+            )
         while self._step():
             yield self.sending
         self._ledger.end_process(self._process)
@@ -224,7 +237,9 @@ class Sender:
         if self._stop_by is not None and now >= self._stop_by:
             self._abandon(now)
             return False
-        moments = [moment for moment in (wake, self._stop_by, now + BEAT_EVERY) if moment is not None]
+        moments = [
+            moment for moment in (wake, self._stop_by, now + BEAT_EVERY) if moment is not None
+        ]
         for handle, seen in self._exchange.wait(max(0.0, (min(moments) - now).total_seconds())):
             flight = self._flights.pop(handle, None)
             if flight is not None:
@@ -261,7 +276,10 @@ class Sender:
                     return task, None
                 self._queue.append(task)
             wakes = [task.ready_at for task in self._queue if task.ready_at is not None]
-            if len(self._queue) < WAITING_TASKS and (batch := next(self._batches, None)) is not None:
+            if (
+                len(self._queue) < WAITING_TASKS
+                and (batch := next(self._batches, None)) is not None
+            ):
                 self._queue.extend(self._tasks(batch))
                 continue
             if not self._flights:
@@ -273,7 +291,9 @@ class Sender:
 
     def _allowed_width(self) -> int:
         """The first request goes alone, so does each after an unknown; never more than may still be lost."""
-        return max(1, min(self._width, self._rules.workers, self._rules.max_unknown - self._open_unknowns))
+        return max(
+            1, min(self._width, self._rules.workers, self._rules.max_unknown - self._open_unknowns)
+        )
 
     def _contacts_in_flight(self, task: _Task) -> bool:
         mine = {event.contact for event in task.events}
@@ -285,14 +305,24 @@ class Sender:
             return None
         now = self._clock.now()
         if self._slot is None:
-            self._slot = self._ledger.take_slot(self._account, now=now, interval_s=self._pace.interval_s)
+            self._slot = self._ledger.take_slot(
+                self._account, now=now, interval_s=self._pace.interval_s
+            )
         return self._slot if self._slot > now else None
 
     def _start(self, task: _Task) -> bool:
         """Claim a task's events and send what was won; False if nothing was."""
         now = self._clock.now()
-        mark = Mark(f"{self._dice.getrandbits(96):024x}", self._account, self._run, self._process, task.number)
-        claim = self._ledger.claim(mark, task.events, now=now, policy=self._rules.policy, once=self._resent)
+        mark = Mark(
+            f"{self._dice.getrandbits(96):024x}",
+            self._account,
+            self._run,
+            self._process,
+            task.number,
+        )
+        claim = self._ledger.claim(
+            mark, task.events, now=now, policy=self._rules.policy, once=self._resent
+        )
         self._note_lost(task, claim.lost, now)
         if not claim.won:
             return False
@@ -309,7 +339,9 @@ class Sender:
     def _abandon(self, now: datetime) -> None:
         """A person stopped the run and some answers did not come in time: their fate is unknown."""
         for flight in self._flights.values():
-            self._ledger.record_unknown(flight.mark, proof="no answer before the run was stopped", http_status=None, now=now)
+            self._ledger.record_unknown(
+                flight.mark, proof="no answer before the run was stopped", http_status=None, now=now
+            )
         self._flights.clear()
 
     def _beat(self) -> None:
@@ -347,7 +379,9 @@ class Sender:
         for moment, events in fresh.items():
             yield _Task(batch.number, events, ready_at=moment, apart=batch.apart)
         if sum(len(event.body) + 1 for event in ready) + 1 > self._max_body and len(ready) > 1:
-            yield from (_Task(batch.number, part.events, apart=batch.apart) for part in self._fitting(ready))
+            yield from (
+                _Task(batch.number, part.events, apart=batch.apart) for part in self._fitting(ready)
+            )
         elif ready:
             yield _Task(batch.number, ready, apart=batch.apart)
 
@@ -363,7 +397,9 @@ class Sender:
         for event in heavy:
             if event.contact not in self._per_contact:
                 since = now - DEFER_AT_MOST
-                self._per_contact[event.contact] = self._ledger.contact_events(self._account, event.contact, since=since)
+                self._per_contact[event.contact] = self._ledger.contact_events(
+                    self._account, event.contact, since=since
+                )
             planned[event.contact] = planned.get(event.contact, 0) + 1
             if self._per_contact[event.contact] + planned[event.contact] > limit:
                 over.add(event.ordinal)
@@ -380,7 +416,9 @@ class Sender:
         later: dict[datetime, list[PlannedEvent]] = {}
         if not self._rules.needs_contacts:
             return events, later
-        until = self._ledger.fresh_until(self._account, {event.contact for event in events}, now=self._clock.now())
+        until = self._ledger.fresh_until(
+            self._account, {event.contact for event in events}, now=self._clock.now()
+        )
         for event in events:
             if event.contact in until:
                 later.setdefault(until[event.contact], []).append(event)
@@ -401,15 +439,25 @@ class Sender:
         """Try again what another run was sending; its row is `unknown` after a minute."""
         if not self._later:
             return []
-        self._ledger.reap(self._account, now=now, by_heartbeat=not self._rules.policy.resend_unknown)
+        self._ledger.reap(
+            self._account, now=now, by_heartbeat=not self._rules.policy.resend_unknown
+        )
         wakes = []
         for one in list(self._later):
             if now < one.next_look:
                 wakes.append(one.next_look)
                 continue
             lines = self._ledger.lines(self._account, [event.key for event in one.task.events])
-            free = [event for event in one.task.events if lines.get(event.key, KeyLine()).request is None]
-            busy = [event for event in one.task.events if lines.get(event.key, KeyLine()).request is not None]
+            free = [
+                event
+                for event in one.task.events
+                if lines.get(event.key, KeyLine()).request is None
+            ]
+            busy = [
+                event
+                for event in one.task.events
+                if lines.get(event.key, KeyLine()).request is not None
+            ]
             if free:
                 self._queue.append(replace(one.task, events=free))
             if busy and now < one.until:
@@ -424,7 +472,10 @@ class Sender:
     def _record(self, mark: Mark, task: _Task, seen: Observation) -> list[_Task]:
         """Record what an answer proves, before anything else; give what is left to send."""
         receipt = judge(seen, len(task.events))
-        if isinstance(receipt, Refused | Undecided | ContactLimit) and self._ledger.facts(self._account).partial:
+        if (
+            isinstance(receipt, Refused | Undecided | ContactLimit)
+            and self._ledger.facts(self._account).partial
+        ):
             receipt = self._in_partial_account(receipt, len(task.events))
         left = self._recorded(mark, task, seen, receipt)
         LOG.info(
@@ -440,9 +491,15 @@ class Sender:
     @staticmethod
     def _in_partial_account(receipt: Refused | Undecided | ContactLimit, events: int) -> Receipt:
         """Where a refused body may have accepted some of its events, only a body of one proves anything."""
-        return receipt if events == 1 else Unknown(f"{receipt.proof}, but this account accepts bodies in part")
+        return (
+            receipt
+            if events == 1
+            else Unknown(f"{receipt.proof}, but this account accepts bodies in part")
+        )
 
-    def _recorded(self, mark: Mark, task: _Task, seen: Observation, receipt: Receipt) -> list[_Task]:
+    def _recorded(
+        self, mark: Mark, task: _Task, seen: Observation, receipt: Receipt
+    ) -> list[_Task]:
         now = self._clock.now()
         match receipt:
             case Accepted():
@@ -459,7 +516,12 @@ class Sender:
                 return []
             case Refused():
                 self._ledger.record_refused(
-                    mark, task.events, receipt.errors, proof=receipt.proof, http_status=seen.status, now=now
+                    mark,
+                    task.events,
+                    receipt.errors,
+                    proof=receipt.proof,
+                    http_status=seen.status,
+                    now=now,
                 )
                 if not task.apart:
                     self._note_refused(receipt.errors)
@@ -474,29 +536,46 @@ class Sender:
                 self._release(mark, task, "not accepted", receipt.proof, seen)
                 return self._remedied(task, seen, receipt)
             case Unknown():
-                self._ledger.record_unknown(mark, proof=receipt.proof, http_status=seen.status, now=now)
+                self._ledger.record_unknown(
+                    mark, proof=receipt.proof, http_status=seen.status, now=now
+                )
                 self._note_unknown(receipt.proof)
                 return []
             case _:
                 assert_never(receipt)
 
-    def _release(self, mark: Mark, task: _Task, outcome: str, proof: str, seen: Observation) -> None:
+    def _release(
+        self, mark: Mark, task: _Task, outcome: str, proof: str, seen: Observation
+    ) -> None:
         self._ledger.record_released(
-            mark, task.events, outcome=outcome, proof=proof, http_status=seen.status, now=self._clock.now()
+            mark,
+            task.events,
+            outcome=outcome,
+            proof=proof,
+            http_status=seen.status,
+            now=self._clock.now(),
         )
 
-    def _contact_limited(self, mark: Mark, task: _Task, seen: Observation, receipt: ContactLimit) -> list[_Task]:
+    def _contact_limited(
+        self, mark: Mark, task: _Task, seen: Observation, receipt: ContactLimit
+    ) -> list[_Task]:
         """Defer the events of the contact that the answer names, or that is the only one; else bisect."""
         contacts = {event.contact for event in task.events}
         if len(contacts) > 1:
-            contacts = {event.contact for event in task.events if _email_of(event.body) in receipt.text.lower()}
+            contacts = {
+                event.contact
+                for event in task.events
+                if _email_of(event.body) in receipt.text.lower()
+            }
         if len(contacts) != 1:
             self._release(mark, task, "contact limit", receipt.proof, seen)
             return _halves(task)
         now = self._clock.now()
         wait = max(DEFER_AT_LEAST, min(DEFER_AT_MOST, timedelta(seconds=receipt.wait_s)))
         held = {at for at, event in enumerate(task.events) if event.contact in contacts}
-        self._ledger.record_deferred(mark, task.events, held, not_before=now + wait, proof=receipt.proof, now=now)
+        self._ledger.record_deferred(
+            mark, task.events, held, not_before=now + wait, proof=receipt.proof, now=now
+        )
         if receipt.maximum is not None:
             self._ledger.learn(self._account, max_per_contact=receipt.maximum)
         rest = [event for at, event in enumerate(task.events) if at not in held]
@@ -508,20 +587,25 @@ class Sender:
                 size = sum(len(event.body) + 1 for event in task.events) + 1
                 self._max_body = max(SMALLEST_BODY, size // 2 + 1)
                 self._ledger.learn(self._account, max_body=self._max_body)
-                return [_Task(task.number, part.events, apart=task.apart) for part in self._fitting(task.events)]
+                return [
+                    _Task(task.number, part.events, apart=task.apart)
+                    for part in self._fitting(task.events)
+                ]
             case Remedy.RETRY:
                 return self._retried(task, receipt)
             case Remedy.REFRESH if not task.renewed:
                 return self._renewed(task, seen, receipt)
             case Remedy.HALVE | Remedy.REFRESH | Remedy.STOP:
-                account = receipt.remedy is Remedy.REFRESH or seen.status == 403  # noqa: PLR2004
+                account = receipt.remedy is Remedy.REFRESH or seen.status == 403
                 self._stop("account" if account else "service", receipt.error, receipt.proof)
                 return []
             case _:
                 assert_never(receipt.remedy)
 
     def _retried(self, task: _Task, receipt: NotAccepted) -> list[_Task]:
-        wait = timedelta(seconds=receipt.wait_s if receipt.wait_s is not None else _backoff(task.attempts + 1))
+        wait = timedelta(
+            seconds=receipt.wait_s if receipt.wait_s is not None else _backoff(task.attempts + 1)
+        )
         if task.attempts + 1 >= MAX_ATTEMPTS or task.waited + wait > MAX_WAIT:
             self._stop("outage", receipt.error, receipt.proof)
             return []
@@ -529,8 +613,15 @@ class Sender:
         if receipt.wait_s is not None:  # the server speaks of the account, not of this body
             self._hold_until = max(ready, self._hold_until or ready)
             self._ledger.hold_slots(self._account, ready)
-        LOG.warning("batch.waits number=%d wait_s=%.1f proof=%r", task.number, wait.total_seconds(), receipt.proof)
-        return [replace(task, attempts=task.attempts + 1, waited=task.waited + wait, ready_at=ready)]
+        LOG.warning(
+            "batch.waits number=%d wait_s=%.1f proof=%r",
+            task.number,
+            wait.total_seconds(),
+            receipt.proof,
+        )
+        return [
+            replace(task, attempts=task.attempts + 1, waited=task.waited + wait, ready_at=ready)
+        ]
 
     def _renewed(self, task: _Task, seen: Observation, receipt: NotAccepted) -> list[_Task]:
         """Renew the token once, however many requests found it ended, and send once more."""
@@ -557,8 +648,10 @@ class Sender:
         self.sending.decided_events += len(errors)
         first = next(iter(errors.values()))
         self._signatures.append((first.code, first.path.partition("].")[2] or first.path))
-        alike = len(self._signatures) >= 3 and len(set(self._signatures[-3:])) == 1  # noqa: PLR2004
-        if alike or not self._rules.refused_allowed(self.sending.refused_events, self.sending.decided_events):
+        alike = len(self._signatures) >= 3 and len(set(self._signatures[-3:])) == 1
+        if alike or not self._rules.refused_allowed(
+            self.sending.refused_events, self.sending.decided_events
+        ):
             self._stop("refused", first, "RD Station refuses event after event")
 
     def _note_unknown(self, proof: str) -> None:
@@ -576,7 +669,9 @@ class Sender:
             self._stop_by = self._clock.now() + FINISH_WITHIN if cause == "person" else None
 
 
-def _without_refused(events: Iterable[PlannedEvent], apart: list[PlannedEvent]) -> Iterator[PlannedEvent]:
+def _without_refused(
+    events: Iterable[PlannedEvent], apart: list[PlannedEvent]
+) -> Iterator[PlannedEvent]:
     """Give events, those aside that were refused before with the same content."""
     for event in events:
         if event.refused_before:
@@ -587,7 +682,10 @@ def _without_refused(events: Iterable[PlannedEvent], apart: list[PlannedEvent]) 
 
 def _halves(task: _Task) -> list[_Task]:
     middle = len(task.events) // 2
-    return [_Task(task.number, half, apart=task.apart) for half in (task.events[:middle], task.events[middle:])]
+    return [
+        _Task(task.number, half, apart=task.apart)
+        for half in (task.events[:middle], task.events[middle:])
+    ]
 
 
 def _backoff(attempt: int) -> float:

@@ -6,12 +6,12 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 import requests
-from rdstation_events import api_facts
 
 from rd_import.auth import Credentials
 from rd_import.job import Account, is_loopback
 from rd_import.outcome import Observation
 from rd_import.pack import body_of
+from rdstation_events import api_facts
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 16
@@ -50,7 +50,9 @@ class CountingBody:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> "CountingBody":  # requests takes it for a stream only if it could be iterated
+    def __iter__(
+        self,
+    ) -> "CountingBody":  # requests takes it for a stream only if it could be iterated
         return self
 
     def __next__(self) -> bytes:
@@ -72,14 +74,18 @@ class RdStation:
     Redirects are not followed, environment proxies are used except on loopback, and nothing is retried here.
     """
 
-    def __init__(self, account: Account, credentials: Credentials, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, account: Account, credentials: Credentials, *, timeout_s: float = 60.0
+    ) -> None:
         self._account = account
         self._credentials = credentials
         self._timeout_s = timeout_s
         self.max_events = 1 if account.uses_api_key else None
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(account.base_url)
-        self._session.headers.update({"Accept": "application/json", "Content-Type": "application/json"})
+        self._session.headers.update(
+            {"Accept": "application/json", "Content-Type": "application/json"}
+        )
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS)
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, adapter)
@@ -109,10 +115,15 @@ class RdStation:
             ) as answer:
                 content = answer.raw.read(LARGEST_ANSWER, decode_content=True)
                 names = {name.lower(): value for name, value in answer.headers.items()}
-                return Observation(answer.status_code, names, content, counted.asked_bytes, generation=generation)
+                return Observation(
+                    answer.status_code, names, content, counted.asked_bytes, generation=generation
+                )
         except Exception as error:  # noqa: BLE001 -- urllib3 raises its own kinds while a body is read
             return Observation(
-                None, asked_bytes=counted.asked_bytes, failure=_in_words(error), generation=generation
+                None,
+                asked_bytes=counted.asked_bytes,
+                failure=_in_words(error),
+                generation=generation,
             )
 
     def _route(self, events: int) -> tuple[str, dict[str, str]]:

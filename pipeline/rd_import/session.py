@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from rdstation_events import api_facts
-
 from rd_import.auth import Credentials, identity_of, token_store
 from rd_import.errors import JobError
 from rd_import.exchange import ThreadedExchange
@@ -16,6 +14,7 @@ from rd_import.ledger import Ledger
 from rd_import.run_folder import state_folder
 from rd_import.send import Pace
 from rd_import.service import RdStation, scope_of
+from rdstation_events import api_facts
 
 
 def default_ledger_path() -> Path:
@@ -33,7 +32,10 @@ class Speed:
     @classmethod
     def of(cls, *, plan: str | None, rate: float | None) -> Self:
         """Take a plan's allowance, or the figure that overrides it."""
-        return cls(api_facts.REQUESTS_PER_MINUTE[plan or "basic"] if rate is None else rate, plan is not None or rate is not None)
+        return cls(
+            api_facts.REQUESTS_PER_MINUTE[plan or "basic"] if rate is None else rate,
+            plan is not None or rate is not None,
+        )
 
     def pace(self, account: Account) -> Pace:
         """Give the pace: unpaced on this machine unless a rate was named.
@@ -65,7 +67,12 @@ class Session:
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, account: Account, ledger_path: Path, *, timeout_s: float = 60.0, on_new_ledger: Callable[[Path], None] = lambda _: None
+        cls,
+        account: Account,
+        ledger_path: Path,
+        *,
+        timeout_s: float = 60.0,
+        on_new_ledger: Callable[[Path], None] = lambda _: None,
     ) -> Iterator[Self]:
         """Open ledger and connection, and make sure that label and credentials go together.
 
@@ -74,7 +81,9 @@ class Session:
             LedgerError: The ledger cannot be used.
         """
         store_path = state_folder() / "tokens.json"
-        credentials = Credentials(account, store=lambda: token_store(store_path), lock=store_path.with_suffix(".lock"))
+        credentials = Credentials(
+            account, store=lambda: token_store(store_path), lock=store_path.with_suffix(".lock")
+        )
         with contextlib.ExitStack() as stack:
             service = RdStation(account, credentials, timeout_s=timeout_s)
             stack.callback(service.close)

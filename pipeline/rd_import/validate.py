@@ -68,7 +68,7 @@ def _problems(
             "limit": pl.Series([limits[pair] for pair in zip(cases["check"], cases["column"], strict=True)], dtype=pl.String),
             "fatal": pl.repeat(value=True, n=cases.height, eager=True),
         }
-    ).cast(dict(PROBLEM_SCHEMA))
+    ).cast(PROBLEM_SCHEMA)
     return found.join(known.select(ROW, "field"), on=[ROW, "field"], how="anti").unique(maintain_order=True)
 
 

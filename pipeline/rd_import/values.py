@@ -110,7 +110,7 @@ class EncodedGroup:
 
 
 ENCODED_SCHEMA = pl.Schema(
-    {
+    {  # type: ignore[arg-type]  # a mix of types and instances, which polars takes
         EVENT: pl.UInt32,
         ROW: pl.UInt32,  # first row of the event
         "event_type": pl.String,

@@ -10,7 +10,7 @@ Stricter than the real API is known to be, so that mistakes show:
 - Text of blanks only and empty arrays are `CANNOT_BE_BLANK`; the pages say only that empty values
   are left out.
 - `cf_birthdate` must be `YYYY-MM-DD`, the only form the pages show.
-- A URL needs a scheme and a host.
+- A URL of an e-commerce event needs http or https and a host; other addresses are free text.
 
 Words for errors are those the portal lists; where none of them fits (a text instead of a number, a
 number below its minimum) it is `INVALID`.

@@ -1,0 +1,301 @@
+"""Rows of the ledger's tables <-> values: what each transaction reads and writes. No decision is made here."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from rd_import.key_line import Fact, KeyLine
+from rd_import.ledger_schema import fresh_contacts, keys, refusals, requests
+from rd_import.outcome import ApiError
+from rd_import.values import PlannedEvent
+
+LOOKUP_KEYS: Final = 500  # keys of one SELECT; SQLite takes at least 999 parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Who sends a request: written durably before its first byte leaves. `process` is one start of the program."""
+
+    request: str
+    account: int
+    run: str
+    process: str
+    batch: int
+
+
+def to_us(moment: datetime) -> int:
+    """Give a moment as microseconds since 1970, UTC."""
+    return round(moment.timestamp() * 1_000_000)
+
+
+def from_us(us: int | None) -> datetime | None:
+    """Give the moment of microseconds since 1970, UTC."""
+    return None if us is None else datetime.fromtimestamp(us / 1_000_000, UTC)
+
+
+def request_values(
+    mark: Mark, won: Sequence[PlannedEvent], now: datetime, body_bytes: int
+) -> dict[str, Any]:
+    return {
+        "request": mark.request,
+        "account": mark.account,
+        "run": mark.run,
+        "process": mark.process,
+        "batch": mark.batch,
+        "state": "sent",
+        "body_bytes": body_bytes,
+        "event_keys": b"".join(one.key for one in won),
+        "ordinals": b"".join(one.ordinal.to_bytes(4, "little") for one in won),
+        "marked_us": to_us(now),
+    }
+
+
+def close_request(
+    connection: sa.Connection,
+    request: str,
+    outcome: str,
+    proof: str,
+    http_status: int | None,
+    now: datetime,
+    *,
+    batch_uuid: str | None = None,
+    state: str = "answered",
+) -> None:
+    # A request that was given up stays so, whatever comes late, unless it turns out to be accepted.
+    given_up = requests.c.state == "unknown" if outcome != "accepted" else sa.false()
+    connection.execute(
+        sa.update(requests)
+        .where(requests.c.request == request, sa.not_(given_up))
+        .values(
+            state=state,
+            outcome=outcome,
+            proof=proof,
+            http_status=http_status,
+            batch_uuid=batch_uuid,
+            answered_us=to_us(now),
+        )
+    )
+
+
+def write_refusals(connection: sa.Connection, request: str, errors: Mapping[int, ApiError]) -> None:
+    connection.execute(
+        sa.insert(refusals),
+        [
+            {
+                "request": request,
+                "position": at,
+                "code": error.code,
+                "path": error.path,
+                "message": error.message,
+            }
+            for at, error in errors.items()
+        ],
+    )
+
+
+def note_fresh(
+    connection: sa.Connection,
+    account: int,
+    events: Sequence[PlannedEvent],
+    now: datetime,
+    until: datetime,
+) -> None:
+    connection.execute(
+        sa.delete(fresh_contacts).where(
+            fresh_contacts.c.account == account, fresh_contacts.c.until_us <= to_us(now)
+        )
+    )
+    insert = sqlite.insert(fresh_contacts)
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["account", "contact"], set_={"until_us": insert.excluded.until_us}
+        ),
+        [
+            {"account": account, "contact": contact, "until_us": to_us(until)}
+            for contact in sorted({one.contact for one in events})
+        ],
+    )
+
+
+LINE_COLUMNS = (
+    keys.c.event_key,
+    keys.c.request,
+    keys.c.sent_sha,
+    keys.c.accepted,
+    keys.c.doubt,
+    keys.c.resend_sha,
+    keys.c.held,
+    keys.c.why,
+    keys.c.not_before_us,
+    keys.c.contact,
+    keys.c.refused_sha,
+)
+_SELECT_LINES = sa.select(*LINE_COLUMNS).where(
+    keys.c.account == sa.bindparam("of"),
+    keys.c.event_key.in_(sa.bindparam("wanted", expanding=True)),
+)
+_UPDATE_LINE = (
+    sa.update(keys)
+    .where(keys.c.account == sa.bindparam("of"), keys.c.event_key == sa.bindparam("key"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in (
+                "request",
+                "sent_sha",
+                "accepted",
+                "doubt",
+                "resend_sha",
+                "held",
+                "why",
+                "not_before_us",
+                "refused_sha",
+            )
+        }
+    )
+)
+INSERT_CLAIMED = sa.insert(keys).values(
+    account=sa.bindparam("of"),
+    event_key=sa.bindparam("key"),
+    request=sa.bindparam("by"),
+    sent_sha=sa.bindparam("sha"),
+    why="new",
+    contact=sa.bindparam("whose"),
+    run=sa.bindparam("in_run"),
+    claimed_us=sa.bindparam("at"),
+)
+_ACCEPT_PLAIN = (
+    sa.update(keys)
+    .where(
+        keys.c.account == sa.bindparam("of"),
+        keys.c.event_key == sa.bindparam("key"),
+        keys.c.request == sa.bindparam("by"),
+        keys.c.accepted.is_(None),
+        keys.c.doubt.is_(None),
+    )
+    .values(request=None, sent_sha=None, accepted=sa.bindparam("fact"))
+)
+
+
+def read_lines(
+    connection: sa.Connection, account: int, wanted: Sequence[bytes]
+) -> dict[bytes, KeyLine]:
+    found: dict[bytes, KeyLine] = {}
+    for part in in_parts(wanted):
+        for key, *columns in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
+            found[key] = line_of(columns)
+    return found
+
+
+def line_of(columns: Sequence[Any]) -> KeyLine:
+    request, sent_sha, accepted, doubt, resend, held, why, not_before, contact, refused = columns
+    return KeyLine(
+        request,
+        sent_sha,
+        facts_of(accepted),
+        facts_of(doubt),
+        resend,
+        held,
+        why,
+        from_us(not_before),
+        contact,
+        refused,
+    )
+
+
+def insert_claimed(
+    connection: sa.Connection, mark: Mark, events: Sequence[PlannedEvent], now: datetime
+) -> None:
+    """Write the lines of keys that were never seen, as `KeyLine().claimed` would have them."""
+    rows = [
+        {
+            "of": mark.account,
+            "key": one.key,
+            "by": mark.request,
+            "sha": one.sha,
+            "whose": one.contact,
+            "in_run": mark.run,
+            "at": to_us(now),
+        }
+        for one in sorted(events, key=lambda one: one.key)
+    ]
+    if rows:
+        connection.execute(INSERT_CLAIMED, rows)
+
+
+def accept_plain(
+    connection: sa.Connection, mark: Mark, pairs: Sequence[tuple[PlannedEvent, str]]
+) -> bool:
+    """Accept keys that hold nothing but this request, as `KeyLine.was_accepted` would; False if some hold more.
+
+    The keys that it did take are left as `was_accepted` leaves them, so that doing it again for all changes nothing.
+    """
+    rows = [
+        {"of": mark.account, "key": one.key, "by": mark.request, "fact": f"{one.sha.hex()} {uuid}"}
+        for one, uuid in sorted(pairs, key=lambda pair: pair[0].key)
+    ]
+    return connection.execute(_ACCEPT_PLAIN, rows).rowcount == len(rows)
+
+
+def write_lines(
+    connection: sa.Connection, account: int, lines: Sequence[tuple[bytes, KeyLine]]
+) -> None:
+    """Write lines in key order, so that two writers can never wait for each other in a circle."""
+    rows = [
+        {
+            "of": account,
+            "key": key,
+            "request": line.request,
+            "sent_sha": line.sent_sha,
+            "accepted": text_of(line.accepted),
+            "doubt": text_of(line.doubt),
+            "resend_sha": line.resend,
+            "held": line.held,
+            "why": line.why,
+            "not_before_us": None if line.not_before is None else to_us(line.not_before),
+            "refused_sha": line.refused,
+        }
+        for key, line in sorted(lines, key=lambda pair: pair[0])
+    ]
+    if rows:
+        connection.execute(_UPDATE_LINE, rows)
+
+
+def facts_of(text: str | None) -> tuple[Fact, ...]:
+    if text is None:
+        return ()
+    return tuple(Fact(bytes.fromhex(line[:64]), line[65:]) for line in text.split("\n"))
+
+
+def text_of(facts: Sequence[Fact]) -> str | None:
+    return "\n".join(f"{fact.sha.hex()} {fact.of}" for fact in facts) or None
+
+
+def split_keys(joined: bytes) -> list[bytes]:
+    return [joined[at : at + 32] for at in range(0, len(joined), 32)]
+
+
+def in_parts(wanted: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS))
+
+
+def in_batches(
+    pairs: Iterable[tuple[bytes, KeyLine]], size: int
+) -> Iterator[list[tuple[bytes, KeyLine]]]:
+    part: list[tuple[bytes, KeyLine]] = []
+    for pair in pairs:
+        part.append(pair)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def moment_of(moment: datetime | None) -> datetime:
+    assert moment is not None
+    return moment
