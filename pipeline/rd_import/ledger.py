@@ -146,10 +146,7 @@ class Ledger:
         self._inode = path.stat().st_ino
         self._locks: dict[str, filelock.FileLock] = {}
         with self._reading() as connection:
-            facts = {
-                name: value
-                for name, value in connection.execute(sa.select(meta.c.name, meta.c.value))
-            }
+            facts = {row.name: row.value for row in connection.execute(sa.select(meta))}
         self.ledger_id = facts["ledger_id"]
         self.secret = bytes.fromhex(facts["secret"])
 
@@ -765,7 +762,7 @@ class Ledger:
                         keys.c.accepted.is_not(None),
                     )
                 )
-                found |= {key: digest for key, digest in connection.execute(query)}
+                found |= {row.event_key: row.input_sha256 for row in connection.execute(query)}
         return found
 
     def run_of(self, request: str) -> str | None:

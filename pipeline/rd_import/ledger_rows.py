@@ -40,6 +40,7 @@ def from_us(us: int | None) -> datetime | None:
 def request_values(
     mark: Mark, won: Sequence[PlannedEvent], now: datetime, body_bytes: int
 ) -> dict[str, Any]:
+    """Give the columns of a request that is about to leave."""
     return {
         "request": mark.request,
         "account": mark.account,
@@ -65,6 +66,7 @@ def close_request(
     batch_uuid: str | None = None,
     state: str = "answered",
 ) -> None:
+    """Write what a request came to; one that was given up stays so unless it turns out accepted."""
     # A request that was given up stays so, whatever comes late, unless it turns out to be accepted.
     given_up = requests.c.state == "unknown" if outcome != "accepted" else sa.false()
     connection.execute(
@@ -82,6 +84,7 @@ def close_request(
 
 
 def write_refusals(connection: sa.Connection, request: str, errors: Mapping[int, ApiError]) -> None:
+    """Write the errors of a request by position in its body."""
     connection.execute(
         sa.insert(refusals),
         [
@@ -104,6 +107,7 @@ def note_fresh(
     now: datetime,
     until: datetime,
 ) -> None:
+    """Write which contacts were created just now, and forget those of earlier."""
     connection.execute(
         sa.delete(fresh_contacts).where(
             fresh_contacts.c.account == account, fresh_contacts.c.until_us <= to_us(now)
@@ -184,6 +188,7 @@ _ACCEPT_PLAIN = (
 def read_lines(
     connection: sa.Connection, account: int, wanted: Sequence[bytes]
 ) -> dict[bytes, KeyLine]:
+    """Look keys up; unknown ones are absent from the answer."""
     found: dict[bytes, KeyLine] = {}
     for part in in_parts(wanted):
         for key, *columns in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
@@ -192,6 +197,7 @@ def read_lines(
 
 
 def line_of(columns: Sequence[Any]) -> KeyLine:
+    """Make a line of its columns, in the order of `LINE_COLUMNS` without the key."""
     request, sent_sha, accepted, doubt, resend, held, why, not_before, contact, refused = columns
     return KeyLine(
         request,
@@ -266,26 +272,31 @@ def write_lines(
 
 
 def facts_of(text: str | None) -> tuple[Fact, ...]:
+    """Read the contents of one column: a line each."""
     if text is None:
         return ()
     return tuple(Fact(bytes.fromhex(line[:64]), line[65:]) for line in text.split("\n"))
 
 
 def text_of(facts: Sequence[Fact]) -> str | None:
+    """Write contents as one column holds them."""
     return "\n".join(f"{fact.sha.hex()} {fact.of}" for fact in facts) or None
 
 
 def split_keys(joined: bytes) -> list[bytes]:
+    """Cut keys of 32 bytes that stand one after the other."""
     return [joined[at : at + 32] for at in range(0, len(joined), 32)]
 
 
 def in_parts(wanted: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut a list of keys into parts of one look-up each."""
     return (wanted[start : start + LOOKUP_KEYS] for start in range(0, len(wanted), LOOKUP_KEYS))
 
 
 def in_batches(
     pairs: Iterable[tuple[bytes, KeyLine]], size: int
 ) -> Iterator[list[tuple[bytes, KeyLine]]]:
+    """Cut a stream of lines into parts of so many."""
     part: list[tuple[bytes, KeyLine]] = []
     for pair in pairs:
         part.append(pair)
@@ -297,5 +308,6 @@ def in_batches(
 
 
 def moment_of(moment: datetime | None) -> datetime:
+    """Give a moment that is known to be there."""
     assert moment is not None
     return moment
