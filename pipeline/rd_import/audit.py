@@ -20,7 +20,7 @@ from rd_import.key_line import KeyLine
 from rd_import.ledger import Ledger
 from rd_import.outcome import PERSONAL, ApiError
 from rd_import.run_folder import RunFolder, private_file
-from rd_import.values import EVENT, ROW
+from rd_import.values import EVENT, NAMES_A_ROW, NOT_DATA, ROW
 
 SCHEMA_VERSION: Final = 1
 STATES: Final = (
@@ -224,11 +224,12 @@ class _Merge:
         named = set()
         for row, code, field, value, limit in own.select(ROW, "code", "field", "value", "limit").iter_rows():
             named.add(row)
-            place = self._place_of(int(limit), places) if code == "CONFLICTING_ROWS" else ""
+            place = self._place_of(int(limit), places) if code in NAMES_A_ROW else ""
             what, hint = messages.problem(
                 code, field=field, value=value, limit=limit, event_type=self._folder.facts["event_type"], place=place
             )
-            yield row, "invalid", code, self._column_of(field), masked(field, value), what, hint, f"{code} before sending"
+            state = "filtered" if code in NOT_DATA else "invalid"
+            yield row, state, code, self._column_of(field), masked(field, value), what, hint, f"{code} before sending"
         for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
             if row in named or event not in self._bad_events:
                 continue
@@ -395,7 +396,8 @@ class _RejectedFiles:
             file = private_file(path)
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
-            self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
+            if facts["header_record"]:
+                self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
         encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
         end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
         ours = "".join(delimiter + '"' + " ".join((reason or "").split()).replace('"', '""') + '"' for reason in reasons)

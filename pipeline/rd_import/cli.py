@@ -65,8 +65,10 @@ def _shaping_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="One value for every row."),
         click.option("--encoding", help="Encoding of the CSV, such as cp1252."),
         click.option("--delimiter", help="Character between cells, such as ';'."),
-        click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal mark."),
-        click.option("--timezone", default="America/Sao_Paulo", show_default=True, help="Zone of times that name none."),
+        click.option("--header/--no-header", "header", default=None, help="Whether the CSV's first line names columns."),
+        click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark of amounts."),
+        click.option("--dates", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of day and month in 01/02/2026."),
+        click.option("--timezone", help="Zone of times that name none.  [default: America/Sao_Paulo]"),
         click.option("--max-body", type=int, default=200_000, show_default=True, help="Largest request body, bytes."),
         click.option("--max-invalid", default="50%", show_default=True, help="More invalid rows: nothing is sent."),
         click.option("--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."),
@@ -123,9 +125,10 @@ def check(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
         except RdImportError as error:
             code, reason = error.exit_code, str(error)
         if given["as_json"]:
-            states = {"invalid": shown.invalid_rows} if shown.invalid_rows else {}
-            if shown.rows > shown.invalid_rows:
-                states["not_sent"] = shown.rows - shown.invalid_rows
+            not_data = sum(export["not_data"] for export in shown.exports)
+            states = {"filtered": not_data, "invalid": shown.invalid_rows}
+            states["not_sent"] = shown.rows - shown.invalid_rows - not_data
+            states = {state: rows for state, rows in states.items() if rows}
             _print_json(
                 run_id=folder.run_id,
                 rows=shown.rows,
@@ -211,7 +214,9 @@ def _job(given: dict[str, Any]) -> Job:
         constants=_pairs(given["constants"], "--set", "FIELD=VALUE", "--set currency=BRL"),
         encoding=given["encoding"],
         delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
+        header=given["header"],
         decimal=given["decimal"],
+        dates=given["dates"],
         timezone=given["timezone"],
         audit_path=given.get("audit_path"),
         ledger_path=_ledger_path(given),
@@ -282,7 +287,15 @@ def _pace(given: dict[str, Any], account: Account) -> Pace:
 
 def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib.ExitStack) -> RunResult:
     from rd_import.job import is_loopback  # noqa: PLC0415
-    from rd_import.pipeline import SystemClock, deliver, ensure_sendable, event_type_of, prepare, refuse  # noqa: PLC0415
+    from rd_import.pipeline import (  # noqa: PLC0415
+        SystemClock,
+        deliver,
+        ensure_answered,
+        ensure_sendable,
+        event_type_of,
+        prepare,
+        refuse,
+    )
     from rd_import.service import RdStation, scope_of  # noqa: PLC0415
     from rd_import.terminal import preview_text  # noqa: PLC0415
 
@@ -302,6 +315,11 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
         click.echo("")
     if not folder.rows:
         _say("the file has a header and no rows; there is nothing to send.")
+    try:
+        ensure_answered(folder)
+    except RdImportError:
+        folder.remove()
+        raise
     try:
         ensure_sendable(job, folder)
     except RdImportError as error:
@@ -453,9 +471,10 @@ def _as_command(given: dict[str, Any]) -> str:
     words = ["rd-import", *given["files"], "--type", given["event_type"]]
     for option, values in (("--rename", given["rename"]), ("--set", given["constants"])):
         words += [word for value in values for word in (option, value)]
-    for option in ("encoding", "delimiter"):
+    for option in ("encoding", "delimiter", "decimal", "dates", "timezone"):
         words += [f"--{option}", given[option]] if given[option] else []
-    words += ["--decimal", ","] if given["decimal"] == "," else []
+    if given["header"] is not None:
+        words.append("--header" if given["header"] else "--no-header")
     return shlex.join(words)
 
 

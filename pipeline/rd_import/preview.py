@@ -10,7 +10,7 @@ import polars as pl
 from rd_import import messages
 from rd_import.ledger import Ledger
 from rd_import.run_folder import RunFolder
-from rd_import.values import ROW
+from rd_import.values import NAMES_A_ROW, NOT_DATA, ROW
 
 EXAMPLES: Final = 3
 
@@ -109,14 +109,14 @@ def preview(
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
-    problems = folder.problems()
+    problems = folder.problems().filter(~pl.col("code").is_in(NOT_DATA))
     if problems.is_empty():
         return []
     causes = (
         problems.group_by("code", "field", "limit_shown", "fatal", maintain_order=True)
         if "limit_shown" in problems.columns
         else problems.with_columns(
-            pl.when(pl.col("code").is_in(["CONFLICTING_ROWS", "TOO_MANY_ITEMS", "EVENT_TOO_LARGE"]))
+            pl.when(pl.col("code").is_in([*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"]))
             .then(None)
             .otherwise(pl.col("limit"))
             .alias("limit_shown")
@@ -129,10 +129,11 @@ def _causes(folder: RunFolder) -> list[Cause]:
         pl.col("limit").first().alias("limit"),
     )
     wanted = {row for rows in causes["first"] for row in rows}
+    wanted |= set(causes.filter(pl.col("code").is_in(NAMES_A_ROW))["limit"].cast(pl.Int64).to_list())
     places = _places(folder, wanted)
     found = []
     for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(named=True):
-        place = places.get(int(line["limit"]), "") if line["code"] == "CONFLICTING_ROWS" else ""
+        place = places.get(int(line["limit"]), "") if line["code"] in NAMES_A_ROW else ""
         what, hint = messages.problem(
             line["code"],
             field=line["field"],
