@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rd_import.dialect import Dialect
+from rd_import.dialect import Dialect, doubled
 from rd_import.encodings import narrow_encoding
 from rd_import.errors import ExportError
 from rd_import.export import Export
@@ -264,13 +264,13 @@ class _Reading:
             while at + taken < len(lines):
                 raw = lines[at + taken]
                 taken += 1
-                yield (raw[:-1] + b"\n" if raw[-1:] == b"\r" else raw).decode(dialect.working_codec, "surrogateescape")
+                text = (raw[:-1] + b"\n" if raw[-1:] == b"\r" else raw).decode(dialect.working_codec, "surrogateescape")
+                yield doubled(text) if dialect.escape else text
 
         reader = csv.reader(
             decoded(),
             delimiter=dialect.delimiter,
             quotechar=dialect.quote,
-            escapechar=dialect.escape,
             skipinitialspace=dialect.space_after,
             strict=True,
         )

@@ -8,7 +8,7 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -26,6 +26,7 @@ CONSISTENT: Final = 0.5  # at least this share of records has the same number of
 SAME: Final = 0.03  # scores this close are a tie
 SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 DATA_SHARE: Final = 0.5  # of the first line's cells: from here on it is no header
+_ESCAPED: Final = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
 _DATED: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\S+@\S+\.\w+|https?://\S+")
 
@@ -154,6 +155,14 @@ def unique_names(cells: Sequence[str]) -> list[str]:
     return names
 
 
+def doubled(line: str) -> str:
+    """Double the quotes that a backslash escapes, as CSV wants them; a backslash before anything else is a character.
+
+    Python's csv would drop every backslash, also that of `8\\'9`.
+    """
+    return _ESCAPED.sub(r'\1""', line)
+
+
 def header_place(rows: Sequence[Sequence[str]], stated: bool | None) -> tuple[int, bool]:  # noqa: FBT001 -- or unsaid
     """Find the header among the first rows of a table: its place, and whether that row is one."""
     records = tuple(_Record(0, tuple(row)) for row in rows)
@@ -173,12 +182,11 @@ class _Style:
     escape: str | None = None
     space_after: bool = False
 
-    def reader(self, lines: Sequence[str] | Iterator[str], delimiter: str, *, strict: bool = True) -> Iterator[list[str]]:
+    def reader(self, lines: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterator[list[str]]:
         return csv.reader(
-            lines,
+            map(doubled, lines) if self.escape else lines,
             delimiter=delimiter,
             quotechar=self.quote,
-            escapechar=self.escape,
             skipinitialspace=self.space_after,
             strict=strict,
         )

@@ -30,6 +30,7 @@ CLEARLY: Final = 2.0  # the best reading must be this much better than the next
 USUAL: Final = frozenset("áâãàçéêíóôõúüñÁÂÃÀÇÉÊÍÓÔÕÚÜÑºª")  # Portuguese and Spanish
 OTHER_LETTERS: Final = frozenset("äëïîöûùèìòåæøœßÿÄËÏÎÖÛÙÈÌÒÅÆØŒ")
 SIGNS: Final = frozenset("°–—‘’“”…€£¥§®©™•·«»¡¿×÷¼½¾²³¹\u00a0")
+MOST_ADVISED: Final = 4
 WRONG_NULS: Final = 0.2  # share of NULs at even or odd places from which a text is UTF-16 without a mark
 
 
@@ -82,8 +83,9 @@ def narrow_encoding(sample: bytes) -> Encoding:
     best = max(scores, key=lambda codec: scores[codec])
     if first >= PLAUSIBLE and first >= CLEARLY * second:
         return Encoding(best, b"", _finding(best, "likely", "by_words"), settled=True)
-    readings = tuple(dict.fromkeys((best, _advised(sample) or "latin-1")))
-    return Encoding(best, b"", _finding(best, "open", "no_words", readings=readings), settled=True)
+    codec = best if first >= PLAUSIBLE else SINGLE_BYTE[0]
+    readings = tuple(dict.fromkeys((codec, *_advised(sample))))
+    return Encoding(codec, b"", _finding(codec, "open", "no_words", readings=readings), settled=True)
 
 
 def known_codec(name: str) -> str:
@@ -132,7 +134,7 @@ def _score(sample: bytes, codec: str) -> float:
 
 
 def _weight(run: str, before: str, after: str) -> float:
-    if len(run) > 2 and all(c.isalpha() for c in run):  # noqa: PLR2004 -- no such language has three in a row
+    if re.search(r"[^\W\d_]{3}", run):  # no such language has three of them in a row
         return 0.0
     if any(c.isupper() for c in run) and (before.islower() or (after.islower() and before.isalpha())):
         return 0.0
@@ -147,8 +149,7 @@ _WEIGHTS: Final[Mapping[str, float]] = {
 }
 
 
-def _advised(sample: bytes) -> str | None:
+def _advised(sample: bytes) -> list[str]:
     from charset_normalizer import from_bytes  # noqa: PLC0415 -- needed for few files, and slow to import
 
-    best = from_bytes(sample[:65536]).best()
-    return best.encoding.replace("_", "-") if best else None
+    return [one.encoding.replace("_", "-") for one in from_bytes(sample[:65536])][:MOST_ADVISED]

@@ -279,7 +279,7 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     questions = facts.get("questions")
     if isinstance(questions, list):
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
-        made["answers"] = "say it: " + " ".join(dict.fromkeys(f"{one['flag']} {one['readings'][0]}" for one in questions))
+        made["answers"] = "say which: " + " ".join(dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions))
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = f"did you mean `{close}`?" if isinstance(close, str) else f"its fields are {listed(fields)}"

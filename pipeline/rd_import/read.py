@@ -254,6 +254,8 @@ def _says_header(cells: tuple[str | None, ...], columns: tuple[str, ...]) -> boo
 def _repeats(group: SourceGroup, export: Export, repeated: list[int]) -> tuple[list[int], int]:
     """Tell the header once more (right below itself, or byte for byte: files put together) from a second table's.
 
+    A line with one cell above such a header is its title.
+
     Returns:
         The rows that repeat the header, and the row at which another program's table begins.
     """
@@ -262,7 +264,8 @@ def _repeats(group: SourceGroup, export: Export, repeated: list[int]) -> tuple[l
     for row in repeated:
         at_top = export.rows == 0 and row == len(again)
         if at_top or group.records[row].as_py().rstrip(b"\r\n") == header:
-            again.append(row)
+            has_title = row > 0 and sum(cell is not None for cell in group.rows.table.row(row - 1)) == 1 < len(header)
+            again += [row - 1, row] if has_title and group.rows.table.width > 1 else [row]
         else:
             return again, row
     return again, group.rows.table.height

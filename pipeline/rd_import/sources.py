@@ -29,6 +29,7 @@ COPY_BYTES: Final = 1 << 20
 MAX_RATIO: Final = 200  # real exports shrink 5 to 40 times; deflate's most is 1,032
 FREE_BYTES: Final = 64 << 20  # so much may come out of anything, ten-million-character cells included
 MAX_UNPACKED: Final = 256 << 30
+MAX_WINDOW: Final = 1 << 27  # bytes that a zstd file may ask to be kept in memory; its own default limit
 MAX_MEMBERS: Final = 1000  # files in one archive
 MAX_LAYERS: Final = 2  # a `.csv.gz` in a zip
 PACKED: Final = {
@@ -75,13 +76,15 @@ def open_source(source: Source) -> BinaryIO:
     Raises:
         ExportError: It cannot be opened.
     """
+    opened = ExitStack()
     try:
-        stream: IO[bytes] = source.path.open("rb")
+        stream: IO[bytes] = opened.enter_context(source.path.open("rb"))
         for layer in source.layers:
-            stream = _opened(layer, stream, source)
+            stream = _opened(layer, stream, source, opened)
     except _DAMAGED as error:
+        opened.close()
         raise _damaged(source, error) from error
-    return cast("BinaryIO", _Watched(stream, source)) if source.layers else cast("BinaryIO", stream)
+    return cast("BinaryIO", _Watched(stream, source, opened) if source.layers else stream)
 
 
 def head_of(source: Source) -> bytes:
@@ -233,25 +236,27 @@ def _refuse_foreign(head: bytes, source: Source) -> None:
         raise ExportError("not_csv_or_parquet", path=source.shown, kind="an old Excel workbook (.xls)")
 
 
-def _opened(layer: str, stream: IO[bytes], source: Source) -> IO[bytes]:
+def _opened(layer: str, stream: IO[bytes], source: Source, opened: ExitStack) -> IO[bytes]:
     if layer == "zip":
-        return zipfile.ZipFile(stream).open(source.member or "")
+        archive = opened.enter_context(zipfile.ZipFile(stream))
+        return opened.enter_context(archive.open(source.member or ""))
     if layer == "zstd":
         try:
             import zstandard  # noqa: PLC0415 -- only such files need it
         except ImportError as error:
             raise JobError("needs_extra", what=source.shown, extra="zstd") from error
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stream, read_across_frames=True)
-        return cast("IO[bytes]", reader)
+        unpacker = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+        return cast("IO[bytes]", opened.enter_context(unpacker.stream_reader(stream, read_across_frames=True, closefd=False)))
     openers: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
-    return cast("IO[bytes]", openers[layer](stream, "rb"))
+    return cast("IO[bytes]", opened.enter_context(openers[layer](stream, "rb")))
 
 
 class _Watched(io.RawIOBase):
     """A decompressed stream that ends the reading where it grows out of proportion or breaks off."""
 
-    def __init__(self, stream: IO[bytes], source: Source) -> None:
+    def __init__(self, stream: IO[bytes], source: Source, opened: ExitStack) -> None:
         self._stream = stream
+        self._opened = opened
         self._source = source
         self._packed = os.stat(source.path).st_size
         self._out = 0
@@ -277,8 +282,8 @@ class _Watched(io.RawIOBase):
         return True
 
     def close(self) -> None:
-        """Close the stream below."""
-        self._stream.close()
+        """Close all that was opened below."""
+        self._opened.close()
         super().close()
 
 
