@@ -6,6 +6,7 @@ Their cells are written as a CSV of the same data would hold them, so that every
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -118,17 +119,15 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
     except ImportError as error:
         raise JobError("needs_extra", what=shown, extra="excel") from error
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        try:
+        with path.open("rb") as file, closing(load_workbook(file, read_only=True, data_only=True)) as book:
             for sheet in book.worksheets:
-                rows = ((number, [excel_text(cell) for cell in row]) for number, row in enumerate(sheet.iter_rows(values_only=True), 1))
-                filled = ((number, row) for number, row in rows if any(row))
+                rows = enumerate(sheet.iter_rows(values_only=True), start=1)
+                texts = ((number, [excel_text(cell) for cell in row]) for number, row in rows)
+                filled = ((number, row) for number, row in texts if any(row))
                 first = next(filled, None)
                 if first is not None:
                     yield from itertools.chain([first], filled)
                     return
-        finally:
-            book.close()
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, SyntaxError) as error:
         raise ExportError("damaged_archive", path=shown, kind="Excel", reason=_first_line(error)) from error
 
