@@ -107,9 +107,7 @@ def sized(
     return made, ["--max-body", str(per_request * (length + 1) + 1)]
 
 
-def job(
-    path: Path, count: int, per_request: int | None = None, **changes: Any
-) -> list[str]:
+def job(path: Path, count: int, per_request: int | None = None, **changes: Any) -> list[str]:
     """Write a file of orders, so many to a request; give the words of its import."""
     rows, options = sized(orders(count, **changes), per_request, TYPE[1])
     return [str(save(path, rows)), *TYPE, "--json", *options]

@@ -280,7 +280,6 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[Path, int, str]]:
         "binary.csv": (bytes(range(256)) * 20, 2, "NUL"),
         "workbook.csv": (b"PK\x03\x04" + bytes(60), 2, "Excel"),
         "truncated.parquet": ((folder / "whole.parquet").read_bytes()[:900], 2, "whole Parquet"),
-        "latin1.csv": (good.replace(b"1001", "Nº1".encode("latin-1")), 2, "--encoding cp1252"),
         "no_email.csv": (good.replace(b"email", b"e_mail"), 2, "--rename email=e_mail"),
     }
     found = {}
@@ -300,7 +299,6 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[Path, int, str]]:
         "binary.csv",
         "workbook.csv",
         "truncated.parquet",
-        "latin1.csv",
         "no_email.csv",
         "empty_folder",
         "missing",

@@ -85,6 +85,7 @@ class Zygote:
     """The process that has imported everything, and forks."""
 
     def __init__(self) -> None:
+        self._runs = 0
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith("RD_IMPORT_")
         }
@@ -109,7 +110,8 @@ class Zygote:
             env: What is added to the environment.
             hold: `start`, or a function as in `module:name`, before which the process stops until `release`.
         """
-        output = folder / "output.txt"
+        self._runs += 1
+        output = folder / f"output {self._runs}.txt"
         answer = self.ask(
             op="run",
             argv=[str(word) for word in words],

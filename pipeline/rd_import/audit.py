@@ -22,7 +22,7 @@ from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import RunFolder, private_file, sync_folder
-from rd_import.values import EVENT, ROW
+from rd_import.values import EVENT, NAMES_A_ROW, NOT_DATA, ROW
 
 SCHEMA_VERSION: Final = 1
 STATES: Final = (
@@ -275,7 +275,7 @@ class _Merge:
             ROW, "code", "field", "value", "limit"
         ).iter_rows():
             named.add(row)
-            place = self._place_of(int(limit), places) if code == "CONFLICTING_ROWS" else ""
+            place = self._place_of(int(limit), places) if code in NAMES_A_ROW else ""
             what, hint = messages.problem(
                 code,
                 field=field,
@@ -286,7 +286,7 @@ class _Merge:
             )
             yield (
                 row,
-                "invalid",
+                "filtered" if code in NOT_DATA else "invalid",
                 code,
                 self._column_of(field),
                 masked(field, value),
@@ -567,7 +567,8 @@ class _RejectedFiles:
             file = private_file(path)
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
-            self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
+            if facts["header_record"]:
+                self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
         encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
         end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
         ours = "".join(

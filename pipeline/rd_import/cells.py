@@ -5,8 +5,11 @@ where the field is optional, it is left out, with a warning.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
 from typing import Final
 
 import polars as pl
@@ -16,27 +19,72 @@ from rdstation_events.event_type import EventType, FieldSpec
 from rd_import.match import LEGAL_BASES_CELL
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 
+DEFAULT_ZONE: Final = "America/Sao_Paulo"
+HOME: Final = "BR"  # the country of phones that name none
 TRUE: Final = ("true", "1", "sim", "s", "yes", "y", "verdadeiro", "v")
 FALSE: Final = ("false", "0", "não", "nao", "n", "no", "falso", "f")
 LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
+ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
 TIMESTAMP: Final = (
-    r"^(?<date>\d{4}-\d{2}-\d{2})"
-    r"(?:[T ](?<time>\d{2}:\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
-    r"\s*(?<zone>[Zz]|UTC|[+-]\d{2}:?\d{2})?)?$"
+    r"^(?<a>\d{4}|\d{1,2})[-/.](?<b>\d{1,2})[-/.](?<c>\d{4}|\d{1,2})"
+    r"(?:(?:[Tt]|,?\s+)(?<hour>\d{1,2})[:h](?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
+    rf"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*{ZONE}?)?$"
 )
+CURRENCY: Final = r"(?:[A-Z]{0,3}\$|[€£¥]|BRL|USD|EUR|ARS|MXN|CLP|COP|PEN|UYU|CAD)"
+AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[\d.,][\d.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
+NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*\d\s*-)$"
+GROUPED: Final = r"^(?:\d{1,3}(?:G\d{3})+(?:D\d*)?|\d+(?:D\d*)?|D\d+)$"
+CLOCK: Final = r"^(?<h>\d{1,4}):(?<m>[0-5]\d):(?<s>[0-5]\d)$"
+UNITS: Final = r"^(?:(?<h>\d+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>\d+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>\d+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
+PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
+"""E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
+BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9]\d{7}|3[2-6]\d{6}))$"
+DAMAGE: Final = r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
+LOST_DIGITS: Final = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{1,3}$"
+DATE_AS_NUMBER: Final = r"^[2-7]\d{4}(?:[.,]\d+)?$"  # days since 1900: 1954 to 2119
+DURATIONS: Final = frozenset({"call_duration", "media_duration", "media_user_interaction_duration"})  # seconds
+PLACES: Final[Mapping[str, str]] = {"shipping_country": "country", "shipping_state": "state"}
+ID_COLUMNS: Final = frozenset({"sku", "tracking_code"})
+STATES: Final[Mapping[str, str]] = {
+    "acre": "AC", "alagoas": "AL", "amapa": "AP", "amazonas": "AM", "bahia": "BA", "ceara": "CE",
+    "distrito federal": "DF", "espirito santo": "ES", "goias": "GO", "maranhao": "MA", "mato grosso": "MT",
+    "mato grosso do sul": "MS", "minas gerais": "MG", "para": "PA", "paraiba": "PB", "parana": "PR",
+    "pernambuco": "PE", "piaui": "PI", "rio de janeiro": "RJ", "rio grande do norte": "RN",
+    "rio grande do sul": "RS", "rondonia": "RO", "roraima": "RR", "santa catarina": "SC", "sao paulo": "SP",
+    "sergipe": "SE", "tocantins": "TO",
+}  # fmt: skip
 LEGAL_BASE = ("type", "status")
+
+
 
 
 @dataclass(frozen=True, slots=True)
 class CellFormat:
-    """How this input writes amounts and times: decimal mark, and the IANA zone of times that name none."""
+    """How an input writes amounts and times.
+
+    Args:
+        decimal: Decimal mark, `.` or `,`; `each` where every cell has only one reading.
+        timezone: IANA zone of times that name none.
+        dates: Order of day and month where the year is not first: `dmy`, `mdy` or `ymd`.
+        columns: Fields that are written otherwise.
+    """
 
     decimal: str = "."
-    timezone: str = "America/Sao_Paulo"
+    timezone: str = DEFAULT_ZONE
+    dates: str = "ymd"
+    columns: Mapping[str, "CellFormat"] = field(default_factory=dict)
+
+    def of(self, column: str) -> "CellFormat":
+        """Give the format of one field's cells."""
+        return self.columns.get(column, self)
 
 
-def type_cells(group: RowGroup, event_type: EventType, cells: CellFormat) -> Sifted[RowGroup]:
+Formats = CellFormat | Sequence[tuple[int, CellFormat]]
+"""One format for all rows, or each file's format with its first `#row`, in order."""
+
+
+def type_cells(group: RowGroup, event_type: EventType, cells: Formats) -> Sifted[RowGroup]:
     """Read each column as its field's type and derive what is derivable.
 
     Args:
@@ -47,42 +95,93 @@ def type_cells(group: RowGroup, event_type: EventType, cells: CellFormat) -> Sif
     Returns:
         All rows, typed, unreadable cells null; and a problem for each unreadable cell.
     """
+    formats = [(0, cells)] if isinstance(cells, CellFormat) else list(cells)
     table, problems = _legal_bases(group.table)
+    table, damaged = _without_damage(table, event_type)
+    problems += damaged
     for spec in event_type.fields:
         if spec.column in table.columns:
-            typed, flaws = _column(table, spec, cells)
+            typed, flaws = _column(table, spec, formats)
             problems.append(flaws)
             table = table.with_columns(typed)
     problems += _categories_not_taken(table, event_type)
     return Sifted(RowGroup(_derive(table, event_type)), pl.concat(problems))
 
 
-def _column(table: pl.DataFrame, spec: FieldSpec, cells: CellFormat) -> tuple[pl.Series, pl.DataFrame]:
+def _without_damage(table: pl.DataFrame, event_type: EventType) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, a date turned into a number."""
+    problems: list[pl.DataFrame] = []
+    for name, dtype in table.schema.items():
+        if dtype != pl.String or name.startswith("#"):
+            continue
+        spec = event_type.field(name)
+        broken = table[name].str.contains(damage_of(spec)).fill_null(value=False)
+        if not broken.any():
+            continue
+        fatal = spec is not None and needed(spec)
+        problems.append(flaws(table.filter(broken), code="SPREADSHEET_DAMAGE", field=name, limit=None, fatal=fatal))
+        table = table.with_columns(pl.when(~broken).then(pl.col(name)).alias(name))
+    return table, problems
+
+
+def damage_of(spec: FieldSpec | None) -> str:
+    """Give the pattern of cells that a spreadsheet destroyed; free text may hold `1E+02`, an id or a phone may not."""
+    if spec is not None and spec.kind == "timestamp":
+        return f"{DAMAGE}|{LOST_DIGITS}|{DATE_AS_NUMBER}"
+    if spec is not None and spec.kind == "text" and not spec.identity and spec.format != "phone" and not _is_id(spec.column):
+        return DAMAGE
+    return f"{DAMAGE}|{LOST_DIGITS}"
+
+
+def _is_id(column: str) -> bool:
+    return column.rpartition(".")[2] in ID_COLUMNS or column.endswith(("_id", "identifier"))
+
+
+def _column(
+    table: pl.DataFrame, spec: FieldSpec, formats: Sequence[tuple[int, CellFormat]]
+) -> tuple[pl.Series, pl.DataFrame]:
     column = pl.col(spec.column)
+    cells = table[spec.column]
     if spec.kind == "number":
-        code, value = "NOT_A_NUMBER", _number(column, cells.decimal)
+        code, typed = "NOT_A_NUMBER", _per_file(table, spec, formats, lambda form: number(column, form.decimal))
+    elif spec.column in DURATIONS:
+        code, typed = "NOT_A_DURATION", _per_file(table, spec, formats, lambda form: duration(column, form.decimal))
     elif spec.kind == "integer":
-        code, value = "NOT_AN_INTEGER", _integer(column, cells.decimal)
+        code, typed = "NOT_AN_INTEGER", _per_file(table, spec, formats, lambda form: integer(column, form.decimal))
     elif spec.kind == "boolean":
-        code, value = "NOT_A_BOOLEAN", _boolean(column)
+        code, typed = "NOT_A_BOOLEAN", table.select(_boolean(column).alias(spec.column))[spec.column]
     elif spec.kind == "timestamp":
-        code, value = "NOT_A_TIMESTAMP", _timestamp(column, cells.timezone)
+        code, typed = "NOT_A_TIMESTAMP", _per_file(table, spec, formats, lambda form: timestamp(column, form))
     elif spec.kind == "list":
-        return _list(table[spec.column]), pl.DataFrame(schema=PROBLEM_SCHEMA)
+        return _list(cells), pl.DataFrame(schema=PROBLEM_SCHEMA)
     elif spec.format == "http-url" and not needed(spec):
-        code, value = "INVALID_URL", _where_it_matches(column, URL)
-    elif spec.format == "email" and not needed(spec):
-        code, value = "INVALID_EMAIL", _where_it_matches(column, EMAIL)
+        code, typed = "INVALID_URL", table.select(_where_it_matches(column, URL).alias(spec.column))[spec.column]
+    elif spec.format == "email":
+        code, typed = "INVALID_EMAIL", emails(cells, keep_wrong=needed(spec))
+    elif spec.format == "phone":
+        code, typed = "NOT_A_PHONE", phones(cells, keep_unknown=needed(spec))
+    elif spec.column in PLACES:
+        return places(cells, PLACES[spec.column]), pl.DataFrame(schema=PROBLEM_SCHEMA)
     else:
-        return table[spec.column], pl.DataFrame(schema=PROBLEM_SCHEMA)
-    typed = table.select(value.alias(spec.column))[spec.column]
+        return cells, pl.DataFrame(schema=PROBLEM_SCHEMA)
     return typed, flaws(
-        table.filter(typed.is_null() & table[spec.column].is_not_null()),
-        code=code,
-        field=spec.column,
-        limit=None,
-        fatal=needed(spec),
+        table.filter(typed.is_null() & cells.is_not_null()), code=code, field=spec.column, limit=None, fatal=needed(spec)
     )
+
+
+def _per_file(
+    table: pl.DataFrame,
+    spec: FieldSpec,
+    formats: Sequence[tuple[int, CellFormat]],
+    read: Callable[[CellFormat], pl.Expr],
+) -> pl.Series:
+    """Read a column in the format of the file that each row is from."""
+    ways = [(first, form.of(spec.column)) for first, form in formats]
+    value = read(ways[0][1])
+    for (_, before), (first, form) in pairwise(ways):
+        if form != before:
+            value = pl.when(pl.col(ROW) >= first).then(read(form)).otherwise(value)
+    return table.select(value.alias(spec.column))[spec.column]
 
 
 def needed(spec: FieldSpec) -> bool:
@@ -102,24 +201,54 @@ def flaws(table: pl.DataFrame, *, code: str, field: str, limit: str | None, fata
     )
 
 
-def _plain(column: pl.Expr, decimal: str) -> pl.Expr:
-    if decimal == ",":
-        return column.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-    return column
+def number(column: pl.Expr, decimal: str) -> pl.Expr:
+    """Read amounts: currency sign, grouped thousands, a sign before or behind; a cell of another form is null."""
+    bare = bare_amount(column)
+    value = digits(bare, decimal).cast(pl.Float64, strict=False)
+    value = pl.when(_negative(column)).then(-value).otherwise(value)
+    return pl.when(value.abs() < LARGEST).then(value)
 
 
-def _number(column: pl.Expr, decimal: str) -> pl.Expr:
-    plain = _plain(column, decimal)
-    value = plain.cast(pl.Float64, strict=False)
-    good = plain.str.contains(r"^[+-]?(?:\d+\.?\d*|\.\d+)$") & (value.abs() < LARGEST)
-    return pl.when(good).then(value)
-
-
-def _integer(column: pl.Expr, decimal: str) -> pl.Expr:
-    plain = _plain(column, decimal)
-    digits = plain.str.extract(r"^([+-]?\d+)(?:\.0*)?$")
-    value = digits.cast(pl.Int64, strict=False)
+def integer(column: pl.Expr, decimal: str) -> pl.Expr:
+    """Read whole numbers; `2,0` and `2.00` are whole."""
+    whole = digits(bare_amount(column), decimal).str.extract(r"^(\d+)(?:\.0*)?$")
+    value = whole.cast(pl.Int64, strict=False)
+    value = pl.when(_negative(column)).then(-value).otherwise(value)
     return pl.when(value.abs() < int(LARGEST)).then(value)
+
+
+def bare_amount(column: pl.Expr) -> pl.Expr:
+    """Give the digits and marks of an amount, without currency, sign and blanks; other text stays as it is."""
+    return column.str.replace(AMOUNT, "${digits}").str.strip_chars()
+
+
+def _negative(column: pl.Expr) -> pl.Expr:
+    return column.str.contains(NEGATIVE)
+
+
+def digits(bare: pl.Expr, decimal: str) -> pl.Expr:
+    """Write an amount with a decimal point and no groups; null where it is not of that form."""
+    if decimal == "each":
+        return pl.coalesce(digits(bare, "."), digits(bare, ","))
+    mark, groups = (",", ".") if decimal == "," else (".", ",")
+    form = GROUPED.replace("G", rf"[{groups}\s']").replace("D", rf"\{mark}")
+    plain = bare.str.replace_all(rf"[{groups}\s']", "")
+    return pl.when(bare.str.contains(form)).then(plain.str.replace(mark, ".", literal=True))
+
+
+def duration(column: pl.Expr, decimal: str) -> pl.Expr:
+    """Read seconds: `58`, `00:00:58`, `1m02s`. `01:32` may be hours or minutes, so it is none."""
+    clock = column.str.extract_groups(CLOCK)
+    units = column.str.to_lowercase().str.extract_groups(UNITS)
+    from_clock = _seconds(clock)
+    from_units = pl.when(column.str.contains(r"\d\s*[hms]|\d\s*min")).then(_seconds(units))
+    return pl.coalesce(integer(column, decimal), from_clock, from_units)
+
+
+def _seconds(parts: pl.Expr) -> pl.Expr:
+    fields = [parts.struct.field(name).cast(pl.Int64, strict=False) for name in ("h", "m", "s")]
+    total = fields[0].fill_null(0) * 3600 + fields[1].fill_null(0) * 60 + fields[2].fill_null(0)
+    return pl.when(pl.any_horizontal(one.is_not_null() for one in fields)).then(total)
 
 
 def _boolean(column: pl.Expr) -> pl.Expr:
@@ -131,22 +260,143 @@ def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
     return pl.when(column.str.contains(pattern)).then(column)
 
 
-def _timestamp(column: pl.Expr, timezone: str) -> pl.Expr:
+def timestamp(column: pl.Expr, form: CellFormat) -> pl.Expr:
+    """Read instants: the year first, or day and month in the file's order; local times by the file's zone."""
     parts = column.str.extract_groups(TIMESTAMP)
-    time = parts.struct.field("time").fill_null("00:00")
-    second = parts.struct.field("second").fill_null("00")
+    a, b, c = (parts.struct.field(name) for name in ("a", "b", "c"))
+    by_order = {"dmy": (c, b, a), "mdy": (c, a, b), "ymd": (a, b, c)}
+    year_first = a.str.len_chars() == 4  # noqa: PLR2004 -- digits of a year
+    year, month, day = (
+        pl.when(year_first).then(first).otherwise(other)
+        for first, other in zip(by_order["ymd"], by_order[form.dates], strict=True)
+    )
+    year = pl.when(year.str.len_chars() == 2).then(pl.lit("20") + year).otherwise(year)  # noqa: PLR2004
+    short = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)  # noqa: PLR2004
+    date = pl.concat_str(year, pl.lit("-"), month.str.zfill(2), pl.lit("-"), day.str.zfill(2))
+    naive = pl.when(short).then((date + _clock(parts)).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"))
     fraction = parts.struct.field("fraction").fill_null("0").str.pad_end(6, "0").str.head(6)
-    naive = (parts.struct.field("date") + " " + time + ":" + second).str.to_datetime(
-        "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"
-    ) + pl.duration(microseconds=fraction.cast(pl.Int64))
+    naive = naive + pl.duration(microseconds=fraction.cast(pl.Int64))
     zone = parts.struct.field("zone")
+    absolute = (naive - pl.duration(minutes=_offset(zone))).dt.replace_time_zone("UTC")
+    local = naive.dt.replace_time_zone(form.timezone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+    return pl.when(zone.is_not_null()).then(absolute).otherwise(local)
+
+
+def _clock(parts: pl.Expr) -> pl.Expr:
+    """Write a time of day as ` HH:MM:SS`, midnight where there is none; null for an hour that is none."""
+    hour = parts.struct.field("hour").cast(pl.Int64, strict=False)
+    half = parts.struct.field("half").str.to_lowercase().str.head(1)
+    of_twelve = hour % 12 + pl.when(half == "p").then(12).otherwise(0)
+    hour = pl.when(half.is_null()).then(hour).when((hour >= 1) & (hour <= 12)).then(of_twelve)  # noqa: PLR2004
+    text = pl.concat_str(
+        pl.lit(" "),
+        hour.cast(pl.String).str.zfill(2),
+        pl.lit(":"),
+        parts.struct.field("minute"),
+        pl.lit(":"),
+        parts.struct.field("second").fill_null("00"),
+    )
+    return pl.when(parts.struct.field("hour").is_null()).then(pl.lit(" 00:00:00")).otherwise(text)
+
+
+def _offset(zone: pl.Expr) -> pl.Expr:
+    """Give a zone's minutes east of Greenwich."""
     sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
     hours = zone.str.extract(r"^[+-](\d{2})").cast(pl.Int64)
-    minutes = zone.str.extract(r"(\d{2})$").cast(pl.Int64)
-    offset = (sign * (hours * 60 + minutes)).fill_null(0)
-    absolute = (naive - pl.duration(minutes=offset)).dt.replace_time_zone("UTC")
-    local = naive.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    return pl.when(zone.is_not_null()).then(absolute).otherwise(local)
+    minutes = zone.str.extract(r"^[+-]\d{2}:?(\d{2})$").cast(pl.Int64).fill_null(0)
+    return (sign * (hours * 60 + minutes)).fill_null(0)
+
+
+def emails(cells: pl.Series, *, keep_wrong: bool) -> pl.Series:
+    """Check e-mails: the plain ones by a pattern, each other one by email-validator. None is ever corrected.
+
+    Args:
+        cells: Trimmed text.
+        keep_wrong: Leave wrong ones for the schema to name, which knows the consequence.
+    """
+    odd = cells.filter(cells.is_not_null() & ~cells.str.contains(PLAIN_EMAIL)).unique().to_frame("odd")
+    odd = odd.with_columns(pl.col("odd").str.contains(EMAIL).alias("formed"))
+    wrong = [text for text, formed in odd.iter_rows() if formed and not is_email(text)]
+    if not keep_wrong:
+        wrong += odd.filter(~pl.col("formed"))["odd"].to_list()
+    return cells.replace(wrong, [None] * len(wrong)) if wrong else cells
+
+
+def is_email(text: str) -> bool:
+    """Ask email-validator, which looks nothing up on the network."""
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 -- slow to import, seldom needed
+
+    try:
+        validate_email(text, check_deliverability=False, test_environment=True)
+    except EmailNotValidError:
+        return False
+    return True
+
+
+def phones(cells: pl.Series, *, keep_unknown: bool) -> pl.Series:
+    """Write phones as E.164: Brazilian ones by a pattern, each other one by `phonenumbers`.
+
+    Args:
+        cells: Trimmed text.
+        keep_unknown: Leave what is no public number as it is: an extension names a line too.
+    """
+    known = cells.to_frame("phone").select(_brazilian(pl.col("phone")).alias("phone"))["phone"]
+    others = cells.filter(known.is_null() & cells.is_not_null()).unique().to_list()
+    found = {one: e164(one) or (one if keep_unknown else None) for one in others}
+    if not found:
+        return known.alias(cells.name)
+    rest = cells.replace_strict(list(found), list(found.values()), default=None, return_dtype=pl.String)
+    return pl.DataFrame({"known": known, "rest": rest}).select(pl.coalesce("known", "rest").alias(cells.name))[cells.name]
+
+
+def _brazilian(column: pl.Expr) -> pl.Expr:
+    """Write the two usual forms, mobile and landline with area code, as `phonenumbers` would."""
+    bare = pl.when(column.str.contains(r"^\+?[\d\s().-]+$")).then(column.str.replace_all(r"[\s().-]", ""))
+    return pl.lit("+55") + bare.str.extract(BRAZILIAN)
+
+
+def e164(text: str) -> str | None:
+    """Give a number's international form: any possible one with a country code, else a valid Brazilian one."""
+    import phonenumbers  # noqa: PLC0415 -- slow to import, and needed for unusual numbers only
+
+    try:
+        found = phonenumbers.parse(text, HOME)
+    except phonenumbers.NumberParseException:
+        return None
+    abroad = text.lstrip().startswith("+") and phonenumbers.is_possible_number(found)
+    if not abroad and not phonenumbers.is_valid_number(found):
+        return None
+    return str(phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164))
+
+
+def places(cells: pl.Series, what: str) -> pl.Series:
+    """Write countries by their ISO code and Brazilian states by their two letters; what is neither stays as it is."""
+    names = {one: place(one, what) for one in cells.unique().to_list() if one is not None}
+    changed = {one: code for one, code in names.items() if code != one}
+    return cells.replace(list(changed), list(changed.values())) if changed else cells
+
+
+def place(text: str, what: str) -> str:
+    """Give the code of a country or state that is known by this name."""
+    known = STATES if what == "state" else countries()
+    return known.get(folded(text), text)
+
+
+@cache
+def countries() -> Mapping[str, str]:
+    """Give the ISO codes of countries by their names in Portuguese, English and Spanish, and by themselves."""
+    from babel import Locale  # noqa: PLC0415 -- slow to import
+
+    found: dict[str, str] = {}
+    for language in ("es", "en", "pt_BR"):
+        territories = Locale.parse(language).territories
+        found |= {folded(name): code for code, name in territories.items() if len(code) == 2 and code.isalpha()}  # noqa: PLR2004
+    return found | {code.casefold(): code for code in found.values()} | {"brazil": "BR", "bra": "BR"}
+
+
+def folded(text: str) -> str:
+    """Write a name without case and accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold().strip()) if not unicodedata.combining(c))
 
 
 def _list(column: pl.Series) -> pl.Series:

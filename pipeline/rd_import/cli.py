@@ -83,8 +83,10 @@ _SHAPING = [
     click.option("--key", multiple=True, metavar="COLUMN", help="Column that makes an event unique; repeat for more."),
     click.option("--encoding", help="Encoding of the CSV, such as cp1252."),
     click.option("--delimiter", help="Character between cells, such as ';'."),
-    click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal mark."),
-    click.option("--timezone", default="America/Sao_Paulo", show_default=True, help="Zone of times that name none."),
+    click.option("--header/--no-header", "header", default=None, help="Whether the CSV's first line names columns."),
+    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark of amounts."),
+    click.option("--dates", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of day and month in 01/02/2026."),
+    click.option("--timezone", help="Zone of times that name none.  [default: America/Sao_Paulo]"),
     click.option("--max-body", type=int, default=200_000, show_default=True, help="Largest request body, bytes."),
     click.option("--max-invalid", default="50%", show_default=True, help="More invalid rows: nothing is sent."),
     click.option("--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."),
@@ -413,7 +415,9 @@ def _job(given: dict[str, Any]) -> Job:
         constants=_pairs(given["constants"], "--set", "FIELD=VALUE", "--set currency=BRL"),
         encoding=given["encoding"],
         delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
+        header=given["header"],
         decimal=given["decimal"],
+        dates=given["dates"],
         timezone=given["timezone"],
         run_dir=given["run_dir"],
         max_body=given["max_body"],
@@ -552,8 +556,11 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
         _say("the file has a header and no rows; there is nothing to send.")
     open_ones = questions(job, folder, stand)
     for one in open_ones:
-        _say(f"{one}\nthis is a practice server, so it is sent all the same" if practice else str(one))
-    if open_ones and not practice:
+        warns = practice and one.key != "open_questions"
+        _say(f"{one}\nthis is a practice server, so it is sent all the same" if warns else str(one))
+    if practice:
+        open_ones = [one for one in open_ones if one.key == "open_questions"]
+    if open_ones:
         why = str(open_ones[0]).partition("\n")[0]
         result = refuse(folder, audit_path=audit_path, started=started, clock=clock, why=why)
         folder.remove()
@@ -642,7 +649,9 @@ def _preview(folder: RunFolder, ledger: Any, number: int | None, stand: Any, job
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
-    states = {"invalid": shown.invalid_rows, "not_sent": shown.rows - shown.invalid_rows}
+    not_data = sum(export["not_data"] for export in shown.exports)
+    states = {"filtered": not_data, "invalid": shown.invalid_rows}
+    states["not_sent"] = shown.rows - shown.invalid_rows - not_data
     return {state: rows for state, rows in states.items() if rows}
 
 
@@ -765,9 +774,10 @@ def _as_command(given: dict[str, Any]) -> str:
     words = ["rd-import", *given["files"], "--type", given["event_type"]]
     for option, values in (("--rename", given["rename"]), ("--set", given["constants"]), ("--key", given["key"])):
         words += [word for value in values for word in (option, value)]
-    for option in ("encoding", "delimiter", "past", "repeats"):
+    for option in ("encoding", "delimiter", "decimal", "dates", "timezone", "past", "repeats"):
         words += [f"--{option}", given[option]] if given[option] else []
-    words += ["--decimal", ","] if given["decimal"] == "," else []
+    if given["header"] is not None:
+        words.append("--header" if given["header"] else "--no-header")
     return shlex.join(words)
 
 

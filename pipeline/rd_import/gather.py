@@ -1,6 +1,6 @@
 """Bring the rows of one order together wherever they stand in the input, with bounded memory.
 
-In memory are one 64-bit hash and one ordinal per row; the rows themselves wait in a spill file. Events keep the order
+All rows are read before the first one goes on: only then is known how dates and amounts are written. In memory are one 64-bit hash and one ordinal per row; the rows themselves wait in a spill file. Events keep the order
 of their first row, and each group that comes out holds whole events.
 """
 
@@ -32,12 +32,12 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
         The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside, hold what the
         event's first filled one says.
     """
-    if by is None:
-        for group in groups:
-            yield RowGroup(group.table.with_columns(pl.col(ROW).alias(EVENT)))
-        return
     spill = _Spill(scratch)
     try:
+        if by is None:
+            for position in range(sum(spill.keep(group.table) for group in groups)):
+                yield RowGroup(spill.table(position).with_columns(pl.col(ROW).alias(EVENT)))
+            return
         hashes = [spill.add(group.table, by) for group in groups]
         if not hashes:
             return
@@ -92,11 +92,17 @@ class _Spill:
         self._reader: pa.ipc.RecordBatchFileReader | None = None
         self._source: pa.NativeFile | None = None
 
-    def add(self, table: pl.DataFrame, by: str) -> np.ndarray:
+    def keep(self, table: pl.DataFrame) -> int:
+        """Write one group down; gives 1, so that they can be counted."""
         data = table.to_arrow()
         if self._writer is None:
-            self._writer = pa.ipc.new_file(self._path, data.schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+            options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+            self._writer = pa.ipc.new_file(self._path, data.schema, options=options)
         self._writer.write_batch(data.combine_chunks().to_batches()[0] if data.num_rows else _empty(data.schema))
+        return 1
+
+    def add(self, table: pl.DataFrame, by: str) -> np.ndarray:
+        self.keep(table)
         key = pl.when(pl.col(by).is_null()).then(pl.col(ROW).hash(seed=1)).otherwise(pl.col(by).hash(seed=2))
         return table.select(key.alias("hash"))["hash"].to_numpy()
 

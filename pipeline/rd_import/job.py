@@ -127,8 +127,10 @@ class Job:
         constants: Field of the event type → the value of every row.
         encoding: Python codec of the CSV files, where it cannot be told from the file.
         delimiter: One character between cells, where it cannot be told from the header.
-        decimal: Decimal mark of amounts, `.` or `,`; the other one may group thousands.
-        timezone: IANA zone of times that name none.
+        header: The CSV files have a header, or none (columns are `column 1`, …); None where their first line tells.
+        decimal: Decimal mark of amounts, `.` or `,`; the other one may group thousands. None where the columns tell.
+        dates: Order of day and month in dates such as 01/02/2026: `dmy`, `mdy` or `ymd`. None where the columns tell.
+        timezone: IANA zone of times that name none; None stands for America/Sao_Paulo, and the preview says so.
         audit_path: Where the audit goes; None stands for `<stem>.<UTC start>.audit.parquet`.
         ledger_path: The ledger's file; None stands for the one in the user's state folder.
         run_dir: Where the run folder goes; None stands for the user's state folder.
@@ -150,8 +152,10 @@ class Job:
     constants: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     delimiter: str | None = None
-    decimal: str = "."
-    timezone: str = "America/Sao_Paulo"
+    header: bool | None = None
+    decimal: str | None = None
+    dates: str | None = None
+    timezone: str | None = None
     audit_path: Path | None = None
     ledger_path: Path | None = None
     run_dir: Path | None = None

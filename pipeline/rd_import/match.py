@@ -113,7 +113,7 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
         )
     columns = [pl.col(ROW)]
     columns += [
-        pl.col(column).str.strip_chars().replace("", None).alias(name)
+        _trimmed(column).alias(name)
         for name, column in matching.fields.items()
     ]
     columns += [pl.lit(value).alias(name) for name, value in matching.constants.items()]
@@ -122,6 +122,12 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
         for place, column in enumerate(matching.key)
     ]
     return RowGroup(table.select(columns))
+
+
+def _trimmed(column: str) -> pl.Expr:
+    """Take blanks and tabs off the ends of a cell; other marks are its own. A cell of nothing else is empty."""
+    cell = pl.col(column)
+    return pl.when(cell.str.contains(r"\S")).then(cell.str.strip_chars(" \t\r\n"))
 
 
 def _lists_of_structs(table: pl.DataFrame, wanted: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Every text that a person reads, keyed. Facts go in by name; values are cut and shown in quotes or backticks."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 SHOWN: Final = 80
 
@@ -27,9 +27,21 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "name the encoding; Brazilian and Spanish exports are often --encoding cp1252",
     ),
     "unclear_delimiter": (
-        "`{path}`: the header can be cut by {candidates} alike.",
+        "`{path}` can be cut by {candidates} alike ({readings}); nothing was sent.",
         "say which: --delimiter ';'",
     ),
+    "open_questions": ("{questions_listed}; nothing was sent.", "{answers}"),
+    "needs_extra": ("`{what}` needs a part of rd-import that is not installed.", "pip install 'rd-import[{extra}]'"),
+    "bomb": (
+        "`{path}` unpacks to more than {ratio} times its size ({packed} bytes): that is no export.",
+        "unpack it yourself if you trust it, and name the unpacked file",
+    ),
+    "damaged_archive": (
+        "`{path}` is no whole {kind} file: {reason}.",
+        "copy or export it again; if it is an Excel workbook, save it as CSV",
+    ),
+    "encrypted": ("`{path}` is protected by a password.", "save it without a password"),
+    "empty_archive": ("`{path}` holds no file to import ({suffixes}), or far too many.", "unpack it and name the file itself"),
     "no_header": ("`{path}` has no header: its first line names no column.", "add a line with the columns' names"),
     "broken_parquet": ("`{path}` is no whole Parquet file: {reason}", "export it again; the file was cut off or damaged"),
     "unknown_encoding": ("there is no encoding `{value}`.", "try utf-8, cp1252, latin-1 or utf-16"),
@@ -148,7 +160,13 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "NOT_AN_OPTION": ("`{field}` is not one of: {limit}", "use one of these"),
     "TOO_LONG": ("`{field}` has more than {limit} characters", "shorten it"),
     "TOO_MANY_VALUES": ("`{field}` has more than {limit} values", "leave some out"),
-    "NOT_A_NUMBER": ("`{field}` is no number", "write 1234.56, or say --decimal , for 1.234,56"),
+    "NOT_A_NUMBER": ("`{field}` is no number, or none with this column's decimal mark", "write 1234.56, or say --decimal , for 1.234,56"),
+    "NOT_A_DURATION": ("`{field}` is no duration", "write seconds (58), 00:00:58 or 1m02s; 01:32 may be hours or minutes"),
+    "NOT_A_PHONE": ("`{field}` is no phone number", "write it with country and area code: +5511999998888"),
+    "SPREADSHEET_DAMAGE": (
+        "a spreadsheet destroyed the value of `{field}`",
+        "export again without opening the file in a spreadsheet, or format the column as text first",
+    ),
     "NOT_AN_INTEGER": ("`{field}` is no whole number", "write it in digits"),
     "NOT_A_BOOLEAN": ("`{field}` is neither yes nor no", "write true or false"),
     "NOT_A_TIMESTAMP": ("`{field}` is no date and time", "write 2026-03-15T14:53:42-03:00 or 2026-03-15 14:53:42"),
@@ -158,6 +176,17 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "TOO_MANY_ITEMS": ("the order has {value} items; RD Station takes {limit}", "leave some out"),
     "EVENT_TOO_LARGE": ("the event alone has {value} bytes; a request holds {limit}", "shorten its texts or leave items out"),
     "WRONG_NUMBER_OF_CELLS": ("the row has {value} cells; the header has {limit}", "put cells that hold the delimiter in quotes"),
+    "BAD_BYTES": ("the byte {value} in column `{field}` is not {limit} text", "save the file in one encoding, or name it: --encoding cp1252"),
+    "HOLDS_NUL": ("column `{field}` holds a NUL byte", "take it out; the program that wrote the file damaged the row"),
+    "RECORD_TOO_LONG": ("the row is longer than {limit} bytes, by column `{field}`", "shorten the cell, or close its quote"),
+    "BROKEN_JSON": ("the line is no JSON object", "write one object a line"),
+    "TOTALS_ROW": ("the row holds totals, no data", "nothing to do"),
+    "REPEATED_HEADER": ("the row is the header once more", "nothing to do"),
+    "SECOND_TABLE": ("another table begins before this row", "put it into a file of its own"),
+    "TORN_EVENT": (
+        "a row that cannot be read ({place}) may belong to `{field}` {value}, which must not go with an item missing",
+        "mend that row",
+    ),
     "BROKEN_QUOTES": ("the row's quotes do not pair up", 'double each quote inside a cell: "5"" TV"'),
     "CONTACT_CONFLICT": (
         "the same event was sent before for another contact",
@@ -166,6 +195,58 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "SIBLING_INVALID": ("another row of the same event is invalid ({place}); an event goes whole or not at all", "mend that row"),
 }
 """Code of a flaw → sentence and hint."""
+
+FORMATS: Final[Mapping[str, str]] = {"csv": "CSV", "parquet": "Parquet", "excel": "Excel", "jsonl": "JSON Lines"}
+
+FINDINGS: Final[Mapping[str, str]] = {
+    "encoding": "encoding {value}",
+    "delimiter": "delimiter {value!r}",
+    "header": "header: {value}",
+    "quoting": "cells are quoted by {value}",
+    "line_ends": "lines end with {value}",
+    "preamble": "{lines} lines before the header are passed over",
+    "decimal": "decimal mark of `{column}`: {value}",
+    "dates": "dates of `{column}`: {value}",
+    "timezone": "time zone of times that name none: {value}",
+    "phones": "phones without a country code are of {value}",
+}
+"""What a finding is about → what the preview says of it."""
+
+EVIDENCE: Final[Mapping[str, str]] = {
+    "stated": "as you say",
+    "by_mark": "by the mark at its beginning",
+    "by_nuls": "every other byte is NUL",
+    "ascii_only": "only ASCII, which is the same in all of them",
+    "utf8_valid": "every character proves it",
+    "utf8_mostly": "most characters prove it; a few bytes are broken",
+    "by_words": "the other readings make no words",
+    "no_words": "no reading of the accents makes words for certain",
+    "by_sep_line": "by its `sep=` line",
+    "by_trial": "{share} of the first {records} records have {cells} cells",
+    "one_column": "nothing cuts the lines, so there is one column",
+    "few_agree": "it fits best, but not half of the records agree",
+    "names_only": "the first line holds names and no data",
+    "first_line_is_data": "the first line holds data; columns are `column 1`, `column 2`, …",
+    "more_records_fit": "more records fit than with the usual quotes",
+    "no_line_feed": "there is no line feed",
+    "before_header": "they have far fewer cells than the rest",
+    "by_cells": "{count} cells have this reading only, such as {examples}",
+    "one_reading_each": "both marks occur, and each cell has one reading only, such as {examples}",
+    "both_marks": "both marks occur, and some cells fit both, such as {examples}",
+    "thousands_or_decimals": "{count} cells such as {examples} are thousands or decimals",
+    "day_above_12": "{count} cells have a day above 12, such as {examples}",
+    "both_orders": "both orders occur, such as {examples}",
+    "no_day_above_12": "{count} cells such as {examples} fit both orders",
+    "day_is_month": "day and month are the same in every cell, such as {examples}",
+    "file_names_no_zone": "{unzoned} times of the file name none",
+    "each_names_its_zone": "all times of the file name theirs",
+    "no_country_code": "{count} cells have none",
+}
+"""Why a finding is so."""
+
+CONFIDENCE: Final[Mapping[str, str]] = {
+    "stated": "stated", "certain": "certain", "likely": "likely", "assumed": "assumed", "open": "open",
+}  # fmt: skip
 
 STATES: Final[Mapping[str, str]] = {
     "accepted": "received by RD Station",
@@ -195,6 +276,25 @@ def problem(code: str, *, field: str | None, value: str | None, limit: str | Non
     return what.format_map(facts), hint.format_map(facts)
 
 
+def finding(found: Mapping[str, Any]) -> str:
+    """Say what was found out about a file, how far it can be trusted and why, and what overrules it."""
+    what, why = _finding_parts(found)
+    overrule = f"; {found['flag']} overrules" if found["flag"] and found["confidence"] not in {"stated", "open"} else ""
+    return f"{what} ({CONFIDENCE[found['confidence']]}: {why}{overrule})"
+
+
+def question(found: Mapping[str, Any]) -> str:
+    """Ask what only a person can answer: the readings, and the flag that chooses."""
+    what, why = _finding_parts({**found, "value": " or ".join(found["readings"])})
+    answers = " or ".join(f"{found['flag']} {one}" for one in found["readings"])
+    return f"{what}? {why}: {answers}"
+
+
+def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
+    facts = {**found["facts"], "value": found["value"], "column": found["column"] or ""}
+    return FINDINGS[found["what"]].format_map(facts), EVIDENCE[found["how"]].format_map(facts)
+
+
 def listed(names: Iterable[object], most: int = 40) -> str:
     """Write names in backticks, cut after `most`."""
     shown = [f"`{name}`" for name in names]
@@ -219,6 +319,10 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
             f"--rename {name}={_shell(close[name])}" if close.get(name) else f"--rename {name}=COLUMN (or --set {name}=VALUE)"
             for name in missing
         )
+    questions = facts.get("questions")
+    if isinstance(questions, list):
+        made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
+        made["answers"] = "say which: " + " ".join(dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions))
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = f"did you mean `{close}`?" if isinstance(close, str) else f"its fields are {listed(fields)}"

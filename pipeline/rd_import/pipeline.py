@@ -8,8 +8,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,7 +21,7 @@ from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_fact
 from rdstation_events.event_type import EventType
 
 from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
-from rd_import.cells import CellFormat, type_cells
+from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
 from rd_import.exchange import Exchange
@@ -29,11 +31,14 @@ from rd_import.ledger import Ledger
 from rd_import.mapping import map_rows
 from rd_import.match import Matching, match, match_columns
 from rd_import.plan import Decisions, Standing, heavy_contacts, input_of, number_on, standing, unsent
-from rd_import.read import Export, find_exports, read
+from rd_import.export import Export
+from rd_import.read import find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
 from rd_import.send import Clock, Pace, Rules, Sender, Sending
+from rd_import.survey import Survey
+from rd_import.torn import TornRows
 from rd_import.validate import validate
-from rd_import.values import EVENT, KEY, RowGroup, RunResult
+from rd_import.values import EVENT, KEY, NOT_DATA, RowGroup, RunResult, Sifted, SourceGroup
 
 LOWEST_CONTACT_LIMIT: Final = 24  # events a day and contact: the smallest figure that any source gives
 PENDING: Final = ("unknown", "deferred", "not_sent")
@@ -82,9 +87,14 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
         ExportError: A file cannot be read.
         LedgerError: The run folder cannot be written.
     """
+    with ExitStack() as spool:
+        return _prepare(job, clock, spool)
+
+
+def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
     event_type = event_type_of(job)
-    cells = _cell_format(job)
-    exports = find_exports(job)
+    _check_zone(job)
+    exports = find_exports(job, spool)
     matchings = [
         match_columns(one.facts, event_type, renames=job.renames, constants=job.constants, key=job.key)
         for one in exports
@@ -92,10 +102,12 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
     folder = RunFolder.create(job.run_dir, clock.now())
     try:
         counts = _Counts()
+        survey = _Surveys(exports, matchings, event_type, job)
         with folder.writer() as writer:
-            rows = _matched(read(exports), matchings, writer)
+            rows = survey.matched(read(exports), writer)
             for group in gather(rows, by=event_type.grouped_by, scratch=folder.path):
-                typed = type_cells(group, event_type, cells)
+                typed = type_cells(group, event_type, survey.formats())
+                typed = Sifted(typed.kept, pl.concat([typed.problems, survey.torn.flaws(group.table)]))
                 numbered = replace(typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type)))
                 valid = validate(numbered, event_type)
                 events = map_rows(valid, event_type)
@@ -104,7 +116,7 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
                 writer.keep_events(encoded.kept)
                 counts.add(group, valid.kept)
             writer.finish()
-        folder.save_facts(_facts(job, event_type, exports, matchings, writer, counts, clock.now()))
+        folder.save_facts(_facts(job, event_type, survey, writer, counts, clock.now()))
     except OSError as error:
         folder.remove()
         raise LedgerError("cannot_write_folder", path=folder.path, reason=error.strerror or str(error)) from error
@@ -119,6 +131,14 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
     """Name what only a person can decide before a run is sent; empty where nothing is open."""
     open_ones = []
+    ambiguous = [
+        one
+        for export in folder.facts["exports"]
+        for one in export["findings"]
+        if one["confidence"] == "open"
+    ]
+    if ambiguous:
+        open_ones.append(NothingSent("open_questions", questions=ambiguous))
     if folder.rows < job.min_rows:
         open_ones.append(NothingSent("too_few_rows", rows=folder.rows, least=job.min_rows))
     invalid = folder.facts["invalid_rows"]
@@ -300,10 +320,42 @@ class _Counts:
                 self.legal_bases.update(f"{name.split('.')[1]} {one}" for one in statuses)
 
 
-def _matched(groups: Iterable[Any], matchings: list[Matching], writer: FolderWriter) -> Iterator[RowGroup]:
-    for group in groups:
-        rows = writer.keep_source(group)
-        yield match(rows, matchings[group.export])
+class _Surveys:
+    """Matches rows on their way and learns how each file writes its dates and amounts."""
+
+    def __init__(self, exports: tuple[Export, ...], matchings: list[Matching], event_type: EventType, job: Job) -> None:
+        self.exports = exports
+        self.matchings = matchings
+        self.torn = TornRows(event_type.grouped_by)
+        stated = {"decimal": job.decimal, "dates": job.dates, "timezone": job.timezone}
+        self._surveys = [Survey(event_type, stated) for _ in exports]
+        self._formats: list[tuple[int, CellFormat]] | None = None
+
+    def matched(self, groups: Iterable[SourceGroup], writer: FolderWriter) -> Iterator[RowGroup]:
+        for group in groups:
+            rows = match(writer.keep_source(group), self.matchings[group.export])
+            self._surveys[group.export].add(rows.table)
+            self._look_for_torn(group, rows)
+            yield rows
+
+    def _look_for_torn(self, group: SourceGroup, rows: RowGroup) -> None:
+        dialect = self.exports[group.export].dialect
+        codec, delimiter = (dialect.working_codec, dialect.delimiter) if dialect else ("utf-8", ",")
+        column = self.matchings[group.export].fields.get(self.torn.by or "")
+        self.torn.add(group, rows.table, column, codec, delimiter)
+
+    def formats(self) -> list[tuple[int, CellFormat]]:
+        """Give each file's format with its first row, once all rows were read."""
+        if self._formats is None:
+            firsts = accumulate((one.rows for one in self.exports[:-1]), initial=0)
+            self._formats = [(first, survey.format()) for first, survey in zip(firsts, self._surveys, strict=True)]
+        return self._formats
+
+    def findings(self, number: int) -> list[dict[str, Any]]:
+        """Give what was found out about one file, its columns included."""
+        export, matching = self.exports[number], self.matchings[number]
+        found = [asdict(one) for one in (*export.findings, *self._surveys[number].findings())]
+        return [one | {"column": matching.fields.get(one["column"], one["column"])} for one in found]
 
 
 def _counted_identity(rows: RowGroup, event_type: EventType) -> pl.Expr | None:
@@ -314,29 +366,28 @@ def _counted_identity(rows: RowGroup, event_type: EventType) -> pl.Expr | None:
     return identity_text(event_type, rows.table.columns)
 
 
-def _cell_format(job: Job) -> CellFormat:
+def _check_zone(job: Job) -> None:
     try:
-        ZoneInfo(job.timezone)
+        ZoneInfo(job.timezone or DEFAULT_ZONE)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise JobError("bad_timezone", value=job.timezone) from error
-    return CellFormat(job.decimal, job.timezone)
 
 
 def _facts(  # noqa: PLR0913 -- everything that the second half and the audit need to know
     job: Job,
     event_type: EventType,
-    exports: tuple[Export, ...],
-    matchings: list[Matching],
+    survey: _Surveys,
     writer: FolderWriter,
     counts: _Counts,
     now: datetime,
 ) -> dict[str, Any]:
+    matchings = survey.matchings
     return {
         "format": 1,
         "run_id": writer.folder.run_id,
         "prepared_at": now.isoformat(),
         "event_type": event_type.name,
-        "exports": [_export_facts(one) for one in exports],
+        "exports": [_export_facts(one) | {"findings": survey.findings(i)} for i, one in enumerate(survey.exports)],
         "rows": writer.rows,
         "events": writer.events,
         "event_ordinals": counts.event_ordinals,
@@ -357,7 +408,7 @@ def _mapping_digest(job: Job, matchings: list[Matching]) -> str:
     """Name what decides which events a file gives, so that an interrupted run is found again only by its like."""
     decisive = [
         [[sorted(one.fields.items()), sorted(one.constants.items()), one.key] for one in matchings],
-        [job.encoding, job.delimiter, job.decimal, job.timezone, job.max_body],
+        [job.encoding, job.delimiter, job.header, job.decimal, job.dates, job.timezone, job.max_body],
     ]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
@@ -373,23 +424,24 @@ def _is_weak(event_type: EventType, matchings: list[Matching]) -> bool:
 def _export_facts(export: Export) -> dict[str, Any]:
     dialect = export.dialect
     return {
-        "path": str(export.path),
+        "path": export.facts.path,
         "format": export.facts.file_format,
         "sha256": export.digest.hexdigest(),
         "rows": export.rows,
         "blank_lines": export.blank_lines,
-        "encoding": export.facts.encoding,
+        "not_data": export.not_data,
+        "encoding": dialect.encoding if dialect else export.facts.encoding,
         "delimiter": export.facts.delimiter,
         "columns": len(export.facts.columns),
         "bom": dialect.bom.hex() if dialect else "",
-        "record_encoding": dialect.encoding if dialect and dialect.ascii_compatible else "utf-8",
+        "record_encoding": dialect.working_codec if dialect else "utf-8",
         "header_record": export.facts.header_record.decode("latin-1"),
     }
 
 
 def _invalid_rows(folder: RunFolder) -> int:
     """Count the rows that will not go: flawed ones and their siblings."""
-    bad_rows = folder.problems().filter(pl.col("fatal"))["#row"].unique()
+    bad_rows = folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(NOT_DATA))["#row"].unique()
     if bad_rows.is_empty():
         return 0
     bad_events: set[int] = set()

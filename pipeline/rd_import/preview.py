@@ -11,7 +11,7 @@ from rd_import import messages
 from rd_import.ledger import Ledger
 from rd_import.plan import Standing
 from rd_import.run_folder import RunFolder
-from rd_import.values import ROW
+from rd_import.values import NAMES_A_ROW, NOT_DATA, ROW
 
 EXAMPLES: Final = 3
 
@@ -128,10 +128,10 @@ def preview(
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
-    problems = folder.problems()
+    problems = folder.problems().filter(~pl.col("code").is_in(NOT_DATA))
     if problems.is_empty():
         return []
-    own_limit = pl.col("code").is_in(["CONFLICTING_ROWS", "TOO_MANY_ITEMS", "EVENT_TOO_LARGE"])
+    own_limit = pl.col("code").is_in([*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"])
     shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
     causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(
         pl.col(ROW).n_unique().alias("rows"),
@@ -141,10 +141,11 @@ def _causes(folder: RunFolder) -> list[Cause]:
         pl.col("limit").first().alias("limit"),
     )
     wanted = {row for rows in causes["first"] for row in rows}
+    wanted |= set(causes.filter(pl.col("code").is_in(NAMES_A_ROW))["limit"].cast(pl.Int64).to_list())
     places = _places(folder, wanted)
     found = []
     for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(named=True):
-        place = places.get(int(line["limit"]), "") if line["code"] == "CONFLICTING_ROWS" else ""
+        place = places.get(int(line["limit"]), "") if line["code"] in NAMES_A_ROW else ""
         what, hint = messages.problem(
             line["code"],
             field=line["field"],

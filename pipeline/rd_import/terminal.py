@@ -38,9 +38,19 @@ def result_text(result: RunResult) -> str:
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[str]:
     yield f"{preview.event_type} to {destination}"
     for export in preview.exports:
-        form = f"{export['encoding']}, delimiter {export['delimiter']!r}" if export["encoding"] else "Parquet"
+        form = messages.FORMATS[export["format"]]
         blank = f", {export['blank_lines']:,} blank lines passed over" if export["blank_lines"] else ""
         yield f"  {plain(export['path'])}: {export['rows']:,} rows ({form}{blank})"
+        for found in export["findings"]:
+            yield f"    {plain(messages.finding(found))}"
+        if export["not_data"]:
+            yield f"    {export['not_data']:,} rows hold no data (totals, the header once more) and are left out"
+    questions = [found for export in preview.exports for found in export["findings"] if found["confidence"] == "open"]
+    if questions:
+        yield ""
+        yield "Only you can say; nothing is sent before"
+        for found in questions:
+            yield f"  {plain(messages.question(found))}"
     if label is not None:
         yield f"  account `{plain(label)}`: the token does not tell whose it is, so this name is taken on trust"
     yield ""

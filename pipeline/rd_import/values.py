@@ -10,11 +10,11 @@ Frames are polars frames (Arrow columns). Columns whose name begins with `#` are
 | `#key 0`, … | String | columns that the user named as the event's key, in that order |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -38,12 +38,44 @@ PROBLEM_SCHEMA = pl.Schema(
 )
 """One line per flaw of a row. `Sifted.problems` has this schema."""
 
+NOT_DATA: Final = frozenset({"TOTALS_ROW", "REPEATED_HEADER"})
+"""Codes of rows that were read and hold no data: they are `filtered`, not invalid."""
+
+NAMES_A_ROW: Final = frozenset({"CONFLICTING_ROWS", "TORN_EVENT"})
+"""Codes of problems whose `limit` is the `#row` of another row, which the message names by its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about an input, and how far it can be trusted.
+
+    Args:
+        what: What it is about, a key of `messages.FINDINGS`: `encoding`, `delimiter`, `decimal`, `dates`, …
+        value: The reading that was chosen, as its flag takes it.
+        confidence: `stated` by the user, `certain` (proved), `likely` (all evidence points there), `assumed` (there is
+            no evidence, and the documented default holds), or `open`: the readings fit alike and differ in meaning.
+        how: Why, a key of `messages.EVIDENCE`.
+        flag: The flag that overrules it; empty where none can.
+        column: The one column that it is about, if it is not about the file.
+        readings: Where it is open, what the person can choose from.
+        facts: What the explanation names: counts, examples.
+    """
+
+    what: str
+    value: str
+    confidence: str
+    how: str
+    flag: str
+    column: str | None = None
+    readings: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class ExportFacts:
     """What is known of one input before its first row.
 
-    `columns` are the header's names, made unique; `file_format` is `csv` or `parquet`.
+    `columns` are the header's names, made unique; `file_format` is `csv`, `parquet`, `excel` or `jsonl`.
     """
 
     path: str

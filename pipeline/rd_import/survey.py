@@ -1,0 +1,191 @@
+"""Which decimal mark, date order and time zone each column uses: decided from the whole column, or asked. Pure.
+
+A cell such as `1.234` or `01/02/2026` has two meanings. What the other cells of its column leave open is no guess of
+ours: the finding is `open`, and the run waits for the flag.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import polars as pl
+from rdstation_events.event_type import EventType, FieldSpec
+
+from rd_import.cells import DEFAULT_ZONE, DURATIONS, TIMESTAMP, CellFormat, bare_amount
+from rd_import.values import Finding
+
+OUTWEIGHED: Final = 20  # one cell against so many is that cell's own flaw
+POINT: Final = "point"
+COMMA: Final = "comma"
+EITHER: Final = "either"
+EXAMPLES: Final = 2
+_FORMS: Final[Mapping[str, str]] = {
+    # Only one reading each: a second mark, another number of digits behind it, or a group that cannot be one.
+    POINT: r"^(?:\d{1,3}(?:,\d{3})+\.\d*|\d{1,3}(?:,\d{3}){2,}|\d*\.(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?\.\d{3})$",
+    COMMA: r"^(?:\d{1,3}(?:\.\d{3})+,\d*|\d{1,3}(?:\.\d{3}){2,}|\d*,(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?,\d{3})$",
+    EITHER: r"^[1-9]\d{0,2}[.,]\d{3}$",
+}
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the columns of one file say. Counts only; a few cells are kept as examples.
+
+    Args:
+        event_type: Whose fields the columns are.
+        stated: What the user says: `decimal`, `dates` and `timezone`, each None where nothing.
+    """
+
+    event_type: EventType
+    stated: Mapping[str, str | None]
+    _counts: dict[str, Counter[str]] = field(default_factory=dict)
+    _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, table: pl.DataFrame) -> None:
+        """Look at some rows of the file, under the schema's names."""
+        for spec in self.event_type.fields:
+            if spec.column not in table.columns:
+                continue
+            if spec.kind == "timestamp":
+                self._add_dates(spec.column, table)
+            elif spec.kind in {"number", "integer"}:
+                self._add_amounts(spec.column, table)
+            elif spec.format == "phone":
+                cells = pl.col(spec.column)
+                self._count(spec.column, "phones", table.select(cells.is_not_null() & ~cells.str.starts_with("+")))
+
+    def format(self) -> CellFormat:
+        """Give the format in which the file's cells are to be read."""
+        base = CellFormat(self.stated["decimal"] or ".", self.stated["timezone"] or DEFAULT_ZONE, self.stated["dates"] or "ymd")
+        columns = {}
+        for found in self.findings():
+            if found.column is not None and found.what in {"decimal", "dates"} and found.value != getattr(base, found.what):
+                columns[found.column] = replace(columns.get(found.column, base), **{found.what: found.value}, columns={})
+        return replace(base, columns=columns)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Say what was found, one finding per column where the columns differ."""
+        found: list[Finding] = []
+        for spec in self.event_type.fields:
+            counts = self._counts.get(spec.column)
+            if counts is None:
+                continue
+            if spec.kind == "timestamp":
+                found += self._of_dates(spec.column, counts)
+            elif spec.kind in {"number", "integer"}:
+                found += self._of_amounts(spec, counts)
+        return (*found, *self._zone(), *self._phones())
+
+    # --- amounts ---
+
+    def _add_amounts(self, column: str, table: pl.DataFrame) -> None:
+        bare = table.select(bare_amount(pl.col(column)).alias(column))
+        if not bare[column].str.contains(r"[.,]").any():
+            return
+        for form, pattern in _FORMS.items():
+            self._count(column, form, bare.select(pl.col(column).str.contains(pattern)), table)
+
+    def _of_amounts(self, spec: FieldSpec, counts: Counter[str]) -> Iterator[Finding]:
+        column = spec.column
+        point, comma, either = counts[POINT], counts[COMMA], counts[EITHER]
+        if self.stated["decimal"]:
+            yield Finding("decimal", self.stated["decimal"], "stated", "stated", "--decimal", column)
+        elif point and comma and min(point, comma) * OUTWEIGHED > max(point, comma):
+            if either:
+                yield self._open("decimal", column, ".", (".", ","), "both_marks", (POINT, COMMA, EITHER))
+            else:
+                yield Finding("decimal", "each", "likely", "one_reading_each", "--decimal", column, facts=self._facts(column, (POINT, COMMA)))
+        elif point or comma:
+            form = POINT if point > comma else COMMA
+            confidence = "certain" if not min(point, comma) else "likely"
+            value = "." if form == POINT else ","
+            yield Finding("decimal", value, confidence, "by_cells", "--decimal", column, facts=self._facts(column, (form,)))
+        elif either and column not in DURATIONS:
+            yield self._open("decimal", column, ".", (".", ","), "thousands_or_decimals", (EITHER,))
+
+    # --- dates ---
+
+    def _add_dates(self, column: str, table: pl.DataFrame) -> None:
+        filled = table.filter(pl.col(column).is_not_null()).select(column)
+        parts = filled.select(pl.col(column).str.extract_groups(TIMESTAMP).struct.unnest())
+        if parts.is_empty():
+            return
+        a, b, c = (pl.col(name).cast(pl.Int64, strict=False) for name in ("a", "b", "c"))
+        day_or_month = (pl.col("a").str.len_chars() <= 2) & pl.col("a").is_not_null()  # noqa: PLR2004
+        short_year = day_or_month & (pl.col("c").str.len_chars() <= 2)  # noqa: PLR2004
+        for name, holds in {
+            "dmy": day_or_month & (a > 12) & (b <= 12) & ~short_year,  # noqa: PLR2004
+            "mdy": day_or_month & (b > 12) & (a <= 12),  # noqa: PLR2004
+            "both": day_or_month & (a <= 12) & (b <= 12) & ((a != b) | short_year),  # noqa: PLR2004
+            "same": day_or_month & (a <= 12) & (a == b) & ~short_year,  # noqa: PLR2004
+            "short": short_year & (a > 12) & (b <= 12) & (c <= 31),  # noqa: PLR2004
+            "short_dmy": short_year & (a > 12) & (b <= 12) & (c > 31),  # noqa: PLR2004
+            "first": pl.col("a").str.len_chars() == 4,  # noqa: PLR2004
+            "zoned": pl.col("zone").is_not_null(),
+            "unzoned": pl.col("a").is_not_null() & pl.col("zone").is_null(),
+        }.items():
+            self._count(column, name, parts.select(holds), filled)
+
+    def _of_dates(self, column: str, counts: Counter[str]) -> Iterator[Finding]:
+        dmy, mdy = counts["dmy"] + counts["short_dmy"], counts["mdy"]
+        unclear = counts["both"] + counts["short"]
+        if self.stated["dates"]:
+            yield Finding("dates", self.stated["dates"], "stated", "stated", "--dates", column)
+        elif dmy and mdy and min(dmy, mdy) * OUTWEIGHED > max(dmy, mdy):
+            yield self._open("dates", column, "dmy", ("dmy", "mdy"), "both_orders", ("dmy", "mdy"))
+        elif dmy or mdy:
+            order = "dmy" if dmy > mdy else "mdy"
+            confidence = "certain" if not min(dmy, mdy) else "likely"
+            yield Finding("dates", order, confidence, "day_above_12", "--dates", column, facts=self._facts(column, (order, "short_dmy")))
+        elif unclear:
+            readings = ("dmy", "ymd") if counts["short"] else ("dmy", "mdy")
+            yield self._open("dates", column, "dmy", readings, "no_day_above_12", ("both", "short"))
+        elif counts["same"]:
+            yield Finding("dates", "dmy", "certain", "day_is_month", "--dates", column, facts=self._facts(column, ("same",)))
+
+    # --- zone and phones, of the file ---
+
+    def _zone(self) -> Iterator[Finding]:
+        zoned = sum(counts["zoned"] for counts in self._counts.values())
+        unzoned = sum(counts["unzoned"] for counts in self._counts.values())
+        if not unzoned and not zoned:
+            return
+        facts = {"zoned": str(zoned), "unzoned": str(unzoned)}
+        if self.stated["timezone"]:
+            yield Finding("timezone", self.stated["timezone"], "stated", "stated", "--timezone", facts=facts)
+        elif unzoned:
+            yield Finding("timezone", DEFAULT_ZONE, "assumed", "file_names_no_zone", "--timezone", facts=facts)
+        else:
+            yield Finding("timezone", "as written", "certain", "each_names_its_zone", "", facts=facts)
+
+    def _phones(self) -> Iterator[Finding]:
+        national = sum(counts["phones"] for counts in self._counts.values())
+        if national:
+            yield Finding("phones", "BR", "assumed", "no_country_code", "", facts={"count": str(national)})
+
+    # --- counting ---
+
+    def _count(self, column: str, name: str, holds: pl.DataFrame, cells: pl.DataFrame | None = None) -> None:
+        hits = holds.to_series().fill_null(value=False)
+        number = int(hits.sum())
+        counts = self._counts.setdefault(column, Counter())
+        if not number:
+            return
+        counts[name] += number
+        known = self._examples.setdefault((column, name), [])
+        if cells is not None and len(known) < EXAMPLES:
+            known += cells[column].filter(hits).head(EXAMPLES - len(known)).to_list()
+
+    def _facts(self, column: str, names: tuple[str, ...]) -> dict[str, str]:
+        counts = self._counts[column]
+        examples = [one for name in names for one in self._examples.get((column, name), [])]
+        return {
+            "count": str(sum(counts[name] for name in names)),
+            "examples": ", ".join(f"`{one[:30]}`" for one in examples[:3]),
+        }
+
+    def _open(  # noqa: PLR0913 -- a finding's own parts
+        self, what: str, column: str, value: str, readings: tuple[str, ...], how: str, names: tuple[str, ...]
+    ) -> Finding:
+        return Finding(what, value, "open", how, f"--{what}", column, readings, self._facts(column, names))
