@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 import pytest
+
 from rd_import.exchange import ThreadedExchange
 from rd_import.outcome import Observation
 from rd_import.sandbox import Sandbox
@@ -132,7 +133,8 @@ def broken_promises(
 ) -> list[str]:
     """Name what the promise forbids, over the newest audit that knows each row's event.
 
-    accepted ⊆ server ⊆ accepted ∪ unknown; uuids belong to their events; nothing stands twice, unless `copies` allows.
+    What is accepted stands there, and what stands there is accepted or unknown; uuids belong to their
+    events; nothing stands twice, unless `copies` allows.
     """
     states: dict[int, str] = {}
     uuids: dict[int, str] = {}

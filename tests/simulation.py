@@ -146,9 +146,10 @@ class Network:
             raise Crash
         return [(handle, seen)]
 
-    def renew(self, stale: int) -> None:
+    def renew(self, stale: int) -> bool:
         assert self.renewable
         assert stale == 0
+        return True
 
     def lose_everything(self) -> None:
         """The process is gone; bodies that it sent may still arrive."""

@@ -446,6 +446,8 @@ def _dies_after_the_body_left(monkeypatch: pytest.MonkeyPatch) -> None:
             self._service.post(events)
             raise Crash
 
+        def wake(self) -> None: ...
+
         def close(self) -> None: ...
 
     monkeypatch.setattr("rd_import.session.ThreadedExchange", DyingExchange)

@@ -1,12 +1,10 @@
 """Going on after an interruption, deciding on what is unknown, and files that come again with more or other rows."""
 
-import contextlib
 import json
 import os
 import pty
 import select
 import shutil
-import signal
 import subprocess
 import sysconfig
 import time
@@ -17,9 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from conftest import Command, Outcome
 from rd_import.errors import LedgerError
-from rd_import.ledger import Ledger, Mark
+from rd_import.ledger import Ledger
+from rd_import.ledger_rows import Mark
 from rd_import.run_folder import RunFolder
 from rd_import.sandbox import Behaviour, Fault, Sandbox
 from rd_import.values import PlannedEvent
@@ -28,12 +28,9 @@ from rig import (
     FakeTime,
     broken_promises,
     job,
-    number_of,
     orders,
-    point_at,
     registered,
     save,
-    sized,
     time_passes,
 )
 
@@ -301,8 +298,8 @@ def test_a_decision_needs_its_reason_and_only_what_is_unknown_can_be_decided(
     accepted = rd_import(
         "resolve", run, "--resend", "--only", listed(tmp_path, 1, 20), "--why", "again", "--json"
     )
-    assert accepted.code == 5
-    assert "0 decided" in accepted.err
+    assert accepted.code == 2
+    assert "no such rows" in accepted.err
     assert registered(sandbox) == dict.fromkeys(range(1, 21), 1)
 
 
@@ -475,13 +472,14 @@ def test_a_kept_preview_is_what_resume_sends(
     assert registered(sandbox) == dict.fromkeys(range(1, 11), 1)
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_kept_preview_in_a_folder_of_ones_own_can_be_sent_too(
-    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+    tmp_path: Path, rd_import: Command
 ) -> None:
     words = job(tmp_path / "orders.csv", 10, 5)
     kept = rd_import("check", *words, "--keep", "--run-dir", tmp_path / "runs")
     assert (tmp_path / "runs" / kept.json["run_id"]).is_dir()
-    done = rd_import("resume", kept.json["run_id"], "--json")
+    done = rd_import("resume", tmp_path / "runs" / kept.json["run_id"], "--json")
     assert (done.code, done.json["states"]) == (0, {"accepted": 10})
 
 
@@ -727,7 +725,8 @@ def test_columns_named_as_the_key_tell_events_apart(
     assert (done.code, done.json["states"]) == (0, {"accepted": 1, "already_accepted": 2})
     assert len(sandbox.events()) == 3
     assert all("lead id" not in one.event["payload"] for one in sandbox.events())  # type: ignore[operator]
-    wrong = rd_import(tmp_path / "b.csv", *CONVERSION, "--key", "nothing")
+    unknown_key = (tmp_path / "b.csv", *CONVERSION, "--key", "nothing")
+    wrong = rd_import(*unknown_key, "--audit", tmp_path / "wrong.parquet")
     assert wrong.code == 2
     assert "`nothing`" in wrong.err
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 import pytest
+
 from rd_import.ledger import Ledger
 from rd_import.ledger_check import differences
 from rd_import.sandbox import Behaviour, Sandbox
@@ -119,9 +120,11 @@ def stored(sandbox: Sandbox) -> list[tuple[str, str]]:
     return found
 
 
-def one_after_another(zygote: Zygote, place: Path, duration: float, *, seed: int, kills: int) -> None:
+def one_after_another(
+    zygote: Zygote, place: Path, duration: float, *, seed: int, kills: int
+) -> None:
     """Kill `kills` processes, each story's one after another, at moments spread over the whole life."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311 -- no secret
     done = 0
     for number in range(STORIES_AT_MOST):
         with Sandbox(behaviour=SERVER) as sandbox:
@@ -136,7 +139,7 @@ def one_after_another(zygote: Zygote, place: Path, duration: float, *, seed: int
 
 def two_at_once(zygote: Zygote, place: Path, duration: float, *, seed: int, rounds: int) -> None:
     """Two processes do the same job at the same time; one is killed, later the other."""
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311 -- no secret
     with Sandbox(behaviour=SERVER) as sandbox:
         story = Story(zygote, place / "two", sandbox, dice)
         for number in range(rounds):

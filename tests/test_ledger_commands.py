@@ -1,4 +1,4 @@
-"""The ledger through the command: rebuilt, verified, brought up to date, lost under way, and where it cannot be used."""
+"""The ledger through the command: rebuilt, verified, brought up to date, lost under way, or of no use."""
 
 import contextlib
 import errno
@@ -9,11 +9,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 import rd_import.audit
 import rd_import.run_folder
 from conftest import Command, Outcome
@@ -103,8 +104,9 @@ def test_an_open_audit_puts_all_its_keys_in_doubt(
     assert registered(sandbox) == sent
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_what_a_final_audit_accepted_beats_the_doubt_of_an_open_one(
-    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = job(tmp_path / "a.csv", 10, 5)
     crash_at(monkeypatch, 2, KeyboardInterrupt())
@@ -155,8 +157,9 @@ def test_ledger_check_agrees_with_the_audits_or_names_what_is_missing(
     assert rd_import("ledger", "check", tmp_path / "a.parquet", *other).code == 0
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_ledger_check_names_an_account_that_the_ledger_never_saw(
-    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+    tmp_path: Path, rd_import: Command
 ) -> None:
     rd_import(*job(tmp_path / "a.csv", 3), "--audit", tmp_path / "a.parquet")
     with Ledger.open(tmp_path / "other.db"):
@@ -225,7 +228,10 @@ def version_1(path: Path, audit: Path) -> None:
                 " marked_us) VALUES (?, 1, ?, 'p', 1, ?, 9, ?, ?, 1700000000000000)",
                 (request, run[0], state, b"".join(own), bytes(4 * len(own))),
             )
-        insert = "INSERT INTO keys (account, event_key, request, sent_sha, accepted, doubt, why) VALUES (1, ?, ?, ?, ?, ?, 'new')"
+        insert = (
+            "INSERT INTO keys (account, event_key, request, sent_sha, accepted, doubt, why)"
+            " VALUES (1, ?, ?, ?, ?, ?, 'new')"
+        )
         database.execute(insert, (keys[0], None, None, f"{shas[0]} uuid-one", None))
         database.execute(
             insert, (keys[1], None, None, f"{'0' * 64} older\n{shas[1]} uuid-two", None)
@@ -244,6 +250,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_and_its_keys_count(
     checked = rd_import("ledger", "check", *old)
     assert checked.code == 0
     done = rd_import(*words, *old, "--audit", tmp_path / "a.parquet")
+    assert done.code == 5, done.err
     assert done.json["states"] == {"accepted": 2, "already_accepted": 2, "unknown": 2}
     assert [row["event_uuid"] for row in done.audit[:4]] == ["uuid-one", "uuid-two", None, None]
     assert registered(sandbox) == dict.fromkeys((1, 2, 3, 4), 1) | {5: 2, 6: 2}  # two other ledgers
@@ -337,7 +344,8 @@ def test_a_ledger_lost_under_way_stops_the_run_and_nothing_goes_twice(
     again = rd_import(*words)
     assert again.code == 5
     assert again.json["states"] == {"unknown": 60}
-    assert registered(sandbox) == sent
+    assert sent <= registered(sandbox)  # what was in flight may still have arrived
+    assert set(registered(sandbox).values()) == {1}
 
 
 # --- cannot be used
@@ -526,7 +534,7 @@ class FullDisk:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def __enter__(self) -> "FullDisk":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

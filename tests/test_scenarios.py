@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from conftest import Command, Outcome
 from rd_import.sandbox import Sandbox, Scenario
 from rig import FakeTime, Row, point_at, registered, save, sized, statuses, time_passes

@@ -88,7 +88,7 @@ def test_the_promise_holds_in_thousands_of_faulty_runs(part: int, tmp_path: Path
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         for seed in range(part, SEEDS, PARTS):
             states.update(one_run(seed, ledger, tmp_path))
-    assert states["accepted"] > states["unknown"] > 0
+    assert min(states["accepted"], states["unknown"]) > 0
 
 
 def test_the_same_seed_gives_the_same_ledger(tmp_path: Path) -> None:

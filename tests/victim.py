@@ -172,7 +172,9 @@ class Promise:
     """Follows one file through many lives of the command, and judges how it came out."""
 
     folder: Path
-    in_flight: set[str] = field(default_factory=set)  # identifiers that a killed process was sending
+    in_flight: set[str] = field(
+        default_factory=set
+    )  # identifiers that a killed process was sending
     kills: int = 0
 
     @property
@@ -284,6 +286,8 @@ def serve() -> None:
                 _, status = os.waitpid(child.pid, 0)
                 child.close()
                 _say(code=os.waitstatus_to_exitcode(status))
+            case strange:
+                raise ValueError(strange)
     for child in children.values():
         os.kill(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
@@ -339,7 +343,7 @@ def _live(order: dict[str, Any], says: int, hears: int) -> None:
         ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
     if order["hold"] is not None:
         _hold(order["hold"], says, hears)
-    from rd_import.cli import main  # noqa: PLC0415 -- only here, after the fork
+    from rd_import.cli import main
 
     code: object = 0
     try:

@@ -1,5 +1,7 @@
 """Run folder + ledger -> the audit Parquet and the rejected rows. It can be made again at any time."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -146,7 +148,9 @@ def write_audit(
             for rows in folder.placed_rows():
                 table = merge.rows(rows)
                 states.update(table["state"].to_list())
-                resolved += table.filter(pl.col("resolved_as").is_in(["left", "confirmed"])).height
+                resolved += table.filter(
+                    pl.col("resolved_as").is_in(["left", "confirmed"]), state="unknown"
+                ).height
                 writer.write_table(table.to_arrow().cast(AUDIT_SCHEMA))
                 rejected.add(table, rows["export"], next(records, None))
             if not folder.rows:
@@ -155,15 +159,17 @@ def write_audit(
             writer.close()
             file.flush()
             os.fsync(file.fileno())
+        rejected_paths = rejected.close()
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
+        rejected.discard()
         raise JobError(
             "cannot_write_audit", path=path, reason=error.strerror or str(error)
         ) from error
     return Audit(
-        {state: states[state] for state in STATES if states[state]}, resolved, rejected.close()
+        {state: states[state] for state in STATES if states[state]}, resolved, rejected_paths
     )
 
 
@@ -184,6 +190,7 @@ class _Merge:
         )
         self._decisions = Decisions.from_facts(folder.facts["decisions"])
         self._weak = bool(folder.facts["weak_identity"])
+        self._decided = bool(ledger and account and ledger.has_resolutions(account))
         self._paths = [export["path"] for export in folder.facts["exports"]]
         size = int(folder.facts["event_ordinals"])
         self._last = np.full(size, -1, dtype=np.int32)
@@ -349,7 +356,7 @@ class _Merge:
                 EVENT, "event_key", "payload_sha256", "identifier", "source_timestamp", "contact"
             ).iter_rows():
                 fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
-                resolved = self._resolved(fate[0], lines.get(key), decided.get(key))
+                resolved = self._resolved(decided.get(key))
                 yield (
                     ordinal,
                     key.hex(),
@@ -367,18 +374,12 @@ class _Merge:
         if self._ledger is None or self._account is None:
             return {}, {}
         lines = self._ledger.lines(self._account, wanted)
-        asked = [key for key, line in lines.items() if line.doubt or line.held]
-        return lines, self._ledger.resolutions(self._account, asked)
+        return lines, self._ledger.resolutions(self._account, list(lines)) if self._decided else {}
 
     @staticmethod
-    def _resolved(state: str, line: KeyLine | None, decision: Resolution | None) -> tuple[Any, ...]:
-        """Give a person's decision on a key that is still unknown."""
-        if (
-            state != "unknown"
-            or line is None
-            or decision is None
-            or (line.held is None and line.resend is None)
-        ):
+    def _resolved(decision: Resolution | None) -> tuple[Any, ...]:
+        """Give a person's last decision on a key, unless it was withdrawn."""
+        if decision is None or decision.decision == "withdraw":
             return None, None, None, None
         return decision.decision, decision.by, decision.at, decision.why
 
@@ -435,7 +436,7 @@ class _Merge:
             past = self._decisions.past_before
             if past is not None and timestamp is not None and timestamp < past:
                 return "filtered", f"--past skip: older than {past:%Y-%m-%d %H:%M} UTC", None
-            if line.contact is not None and contact is not None and line.contact != contact:
+            if line.is_bound and None not in {line.contact, contact} and line.contact != contact:
                 return "invalid", CONTACT_CONFLICT, None
         if line.request is not None:
             return "unknown", f"run {self._run_of(line.request)} is sending it", None
@@ -551,9 +552,18 @@ class _RejectedFiles:
             self._write(export, record, (code, column, message, hint))
 
     def close(self) -> tuple[Path, ...]:
-        for _, file in self._files.values():
+        """Give each file its name, now that it is whole."""
+        for path, file in self._files.values():
             file.close()
+            path.with_name(path.name + ".tmp").replace(path)
         return tuple(path for path, _ in self._files.values())
+
+    def discard(self) -> None:
+        """Leave nothing half-written behind."""
+        for path, file in self._files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+            path.with_name(path.name + ".tmp").unlink(missing_ok=True)
 
     def _write(self, export: int, record: bytes, reasons: tuple[str | None, ...]) -> None:
         facts = self._exports[export]
@@ -564,7 +574,7 @@ class _RejectedFiles:
                 else f"{self._base.name}.{export + 1}.rejected.csv"
             )
             path = self._base.with_name(name)
-            file = private_file(path)
+            file = private_file(path.with_name(path.name + ".tmp"))
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
             if facts["header_record"]:
@@ -678,4 +688,10 @@ def default_audit_path(first_export: str, started: datetime) -> Path:
     """Name the audit beside the first local input."""
     source = Path(first_export)
     parent = source.parent if source.exists() and source.is_file() else Path()
-    return parent / f"{source.stem}.{started:%Y%m%dT%H%M%SZ}.audit.parquet"
+    name = f"{source.stem}.{started:%Y%m%dT%H%M%SZ}"
+    names = (name if again == 0 else f"{name}-{again + 1}" for again in itertools.count())
+    return next(
+        path
+        for one in names
+        if not (path := parent / f"{one}.audit.parquet").exists() and not open_audit_path(path).exists()
+    )

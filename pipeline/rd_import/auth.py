@@ -127,6 +127,9 @@ class Credentials:
         self._renewing = threading.Lock()
         self._tokens = Tokens(account.token, account.refresh_token)
         self.generation = 0
+        self.on_renewed: Callable[[str], None] = lambda _: (
+            None
+        )  # told the refresh token that holds now
         if not account.token and account.refresh_token:
             self._tokens = self._stored() or self._tokens
 
@@ -137,8 +140,11 @@ class Credentials:
             self.renew(self.generation)
         return self._tokens.access
 
-    def renew(self, stale: int) -> None:
+    def renew(self, stale: int) -> bool:
         """Get a new access token, unless somebody did since generation `stale`.
+
+        Returns:
+            Whether RD Station was asked; if not, another thread or process had renewed it, perhaps long ago.
 
         Raises:
             AccountError: There is nothing to renew it with, or RD Station refuses: a person must authorise again.
@@ -146,7 +152,7 @@ class Credentials:
         """
         with self._renewing:
             if self.generation != stale:
-                return
+                return False
             if not (
                 self._account.client_id and self._account.client_secret and self._tokens.refresh
             ):
@@ -154,12 +160,15 @@ class Credentials:
             private_folder(self._lock_path.parent)
             with filelock.FileLock(self._lock_path, mode=0o600):
                 stored = self._stored()
-                if stored is not None and stored.access not in {"", self._tokens.access}:
-                    self._tokens = stored  # another process was faster
-                else:
+                asked = stored is None or stored.access in {"", self._tokens.access}
+                if asked:
                     self._tokens = self._ask((stored or self._tokens).refresh)
                     self._make_store().save(self._name, self._tokens)
+                elif stored is not None:
+                    self._tokens = stored
             self.generation += 1
+            self.on_renewed(self._tokens.refresh)
+            return asked
 
     @property
     def _name(self) -> str:

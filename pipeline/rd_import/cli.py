@@ -179,7 +179,8 @@ def check(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
             if not folder.rows:
                 _say("the file has a header and no rows.")
             click.echo("")
-            send = f"rd-import resume {folder.run_id}" if given["keep"] else _as_command(given)
+            kept = folder.path if given["run_dir"] else folder.run_id
+            send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
             click.echo(f"to send it: {send}")
         if given["keep"]:
             _say(f"run folder: {folder.path}")
@@ -201,6 +202,7 @@ def resume(run: str | None, **given: Any) -> None:  # noqa: ANN401 -- click's pa
         session = _session(_account(given, None), given, stack)
         folder, audit_path = _pending_run(session, run, given)
         job = _job_of(folder, given)
+        _refuse_open_questions(job, folder, session)
         code = _deliver(job, folder, audit_path, session, given)
     _exit(code)
 
@@ -261,6 +263,8 @@ def resolve(run: str, decision: str | None, only: Path | None, why: str | None, 
         session = _session(_account(given, None), given, stack)
         folder, audit_path = _run_folder(session, run)
         chosen = unknown_events(folder, session.ledger, session.number, only=_lines_of(only), decided=decision == "withdraw")
+        if not chosen:
+            raise JobError("nothing_to_resolve", run=run)
         if decision is None:
             decisions = _ask_each(chosen, why)
         elif not why:
@@ -274,7 +278,7 @@ def resolve(run: str, decision: str | None, only: Path | None, why: str | None, 
         _say(f"{done.decided} decided, {len(done.refused)} left as they are")
         job = _job_of(folder, given)
         if done.ordered:
-            code = _deliver(job, folder, audit_path, session, given)
+            code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
         else:
             code = _rewrite_audit(folder, audit_path, session, given)
     _exit(code)
@@ -371,19 +375,18 @@ def sandbox(port: int, scenario: str | None) -> None:
 
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a command knows better: as Ctrl-C
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.Abort:
-        _say("stopped; nothing more is sent.")
+    except click.Abort as error:
+        at_once = isinstance(error.__cause__, KeyboardInterrupt)
+        _say("stopped at once; the ledger holds what was sent." if at_once else "stopped; nothing is sent.")
         sys.exit(130)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except RdImportError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _say("stopped at once; the ledger holds what was sent.")
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -434,10 +437,18 @@ def _job(given: dict[str, Any]) -> Job:
 
 def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
     """Make the job of a run that is on disk: what shapes its events is settled, how it is sent is given anew."""
+    asked = folder.facts["asked"]
     return Job(
         exports=tuple(export["path"] for export in folder.facts["exports"]),
         event_type=folder.facts["event_type"],
-        policy=Policy(resend_unknown=given.get("on_unknown") == "resend"),
+        policy=Policy(
+            resend_unknown=given.get("on_unknown") == "resend", send_changed=asked["send_changed"]
+        ),
+        past=asked["past"],
+        repeats=asked["repeats"],
+        max_age_days=asked["max_age_days"],
+        max_invalid=Threshold.parse(asked["max_invalid"]),
+        min_rows=asked["min_rows"],
         **_stops(given),
     )
 
@@ -541,14 +552,16 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if given["in_sandbox"]:
         stack.callback(folder.remove)  # the server that it was sent to ends with this run
     own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_path"] else None
+    unsent = stack.enter_context(_removed_unless_sent(folder))
     session = _session(account, given, stack, own)
     earlier = unfinished_run(job, folder, session.ledger, session.number)
     if earlier is not None:
-        folder.remove()
+        unsent.close()
         folder, audit_path = earlier[0], given["audit_path"] or earlier[1]
         _say(f"going on with run {folder.run_id}, which was interrupted")
     stand = stands(job, folder, session.ledger, session.number, clock.now())
-    shown = _preview(folder, session.ledger, session.number, stand, job, given)
+    one_each = account.uses_api_key
+    shown = _preview(folder, session.ledger, session.number, stand, job, given, one_each=one_each)
     if not given["as_json"]:
         click.echo(preview_text(shown, destination=account.base_url, label=account.label if session.trusted_label else None))
         click.echo("")
@@ -563,20 +576,28 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if open_ones:
         why = str(open_ones[0]).partition("\n")[0]
         result = refuse(folder, audit_path=audit_path, started=started, clock=clock, why=why)
-        folder.remove()
         _show(result, given)
         return result.exit_code
     if terminal is not None and not _confirmed(terminal, shown, account):
-        folder.remove()
         raise click.Abort
+    unsent.pop_all()
     return _deliver(job, folder, audit_path, session, given)
 
 
-def _deliver(job: Job, folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]) -> int:
+def _deliver(  # noqa: PLR0913 -- what sending needs
+    job: Job,
+    folder: RunFolder,
+    audit_path: Path,
+    session: Session,
+    given: dict[str, Any],
+    *,
+    only: frozenset[bytes] | None = None,
+) -> int:
     from rd_import.pipeline import SystemClock, deliver  # noqa: PLC0415
 
     clock = SystemClock()
-    with _until_asked_to_stop() as stop_asked, _progress(folder, given) as on_progress:
+    session.service.ready()
+    with _until_asked_to_stop(session.exchange.wake) as stop_asked, _progress(folder, given) as on_progress:
         result = deliver(
             folder,
             job=job,
@@ -589,9 +610,28 @@ def _deliver(job: Job, folder: RunFolder, audit_path: Path, session: Session, gi
             started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,
+            only=only,
         )
     _show(result, given)
     return result.exit_code
+
+
+def _removed_unless_sent(folder: RunFolder) -> contextlib.ExitStack:
+    """Remove a run folder, which holds people's data, however the command ends, unless sending begins."""
+    unsent = contextlib.ExitStack()
+    unsent.callback(folder.remove)
+    return unsent
+
+
+def _refuse_open_questions(job: Job, folder: RunFolder, session: Session) -> None:
+    """A preview that was kept and never sent is asked about like any other."""
+    from rd_import.pipeline import SystemClock, questions, stands  # noqa: PLC0415
+
+    if folder.facts.get("decided") or is_loopback(session.account.base_url):
+        return
+    stand = stands(job, folder, session.ledger, session.number, SystemClock().now())
+    for one in questions(job, folder, stand):
+        raise one
 
 
 def _rewrite_audit(folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]) -> int:
@@ -625,7 +665,7 @@ def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
     from rd_import.run_folder import RunFolder, state_folder  # noqa: PLC0415
 
     found = next((one for one in session.ledger.runs() if one["run"] == run), None)
-    kept = state_folder() / "runs" / run
+    kept = Path(run) if Path(run).is_dir() else state_folder() / "runs" / run
     if found is None and not kept.is_dir():
         raise JobError("no_such_run", run=run, path=session.ledger.path)
     if found is None:
@@ -641,11 +681,22 @@ def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
     return folder, Path(found["audit_path"])
 
 
-def _preview(folder: RunFolder, ledger: Any, number: int | None, stand: Any, job: Job, given: dict[str, Any]) -> Preview:  # noqa: ANN401
+def _preview(  # noqa: PLR0913 -- what a preview is made of
+    folder: RunFolder,
+    ledger: Any,
+    number: int | None,
+    stand: Any,
+    job: Job,
+    given: dict[str, Any],
+    *,
+    one_each: bool = False,
+) -> Preview:
     from rd_import.preview import preview  # noqa: PLC0415
 
     per_minute = _speed(given).per_minute or 1e9
-    return preview(folder, ledger, number, stand, max_body=job.max_body, per_minute=per_minute)
+    return preview(
+        folder, ledger, number, stand, max_body=job.max_body, per_minute=per_minute, one_each=one_each
+    )
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
@@ -709,7 +760,7 @@ def _lines_of(only: Path | None) -> frozenset[str] | None:
 
 
 @contextlib.contextmanager
-def _until_asked_to_stop() -> Iterator[Callable[[], bool]]:
+def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a wish to stop after what is in flight; the second ends at once."""
     asked = False
 
@@ -718,6 +769,7 @@ def _until_asked_to_stop() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        wake()
         _say("stopping after the requests in flight; once more to stop at once")
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}

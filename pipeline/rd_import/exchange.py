@@ -23,8 +23,8 @@ class Exchange(Protocol):
         """Give the answers that are there, waiting at most so long for the first."""
         ...
 
-    def renew(self, stale: int) -> None:
-        """Get a new access token, unless somebody did since generation `stale`."""
+    def renew(self, stale: int) -> bool:
+        """Get a new access token, unless somebody did since generation `stale`; tell whether RD Station was asked."""
         ...
 
 
@@ -35,7 +35,7 @@ class ThreadedExchange:
         self._service = service
         self.max_events = service.max_events
         self._orders: queue.SimpleQueue[tuple[int, Sequence[bytes]] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[int, Observation]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, Observation] | None] = queue.SimpleQueue()
         self._threads = 0
         self._waiting = 0
         self._handles = 0
@@ -61,12 +61,17 @@ class ThreadedExchange:
                 found.append(self._answers.get_nowait())
         except queue.Empty:
             pass
-        self._waiting -= len(found)
-        return found
+        answers = [answer for answer in found if answer is not None]
+        self._waiting -= len(answers)
+        return answers
 
-    def renew(self, stale: int) -> None:
-        """Get a new access token, unless somebody did since generation `stale`."""
-        self._service.renew(stale)
+    def wake(self) -> None:
+        """End a wait at once; a signal handler may call this at any moment."""
+        self._answers.put(None)
+
+    def renew(self, stale: int) -> bool:
+        """Get a new access token, unless somebody did since generation `stale`; tell whether RD Station was asked."""
+        return self._service.renew(stale)
 
     def close(self) -> None:
         """Let the threads end."""

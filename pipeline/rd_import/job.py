@@ -113,7 +113,7 @@ class Threshold:
         return self.count is not None and part > self.count
 
     def __str__(self) -> str:
-        return f"{self.share:.0%}" if self.share is not None else str(self.count)
+        return f"{self.share * 100:g}%" if self.share is not None else str(self.count)
 
 
 @dataclass(frozen=True, slots=True)

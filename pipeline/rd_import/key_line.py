@@ -119,9 +119,15 @@ class KeyLine:
             return Lost.DEFERRED
         return None
 
-    def claimed(self, request: str, sha: bytes) -> Self:
-        """A request is about to carry content `sha`; older facts stay."""
-        return replace(self, request=request, sent_sha=sha)
+    @property
+    def is_bound(self) -> bool:
+        """Tell whether something of this key is, or may be, registered: then its contact is settled."""
+        return bool(self.accepted or self.doubt or self.request is not None)
+
+    def claimed(self, request: str, sha: bytes, contact: bytes | None = None) -> Self:
+        """A request is about to carry content `sha`; older facts stay, and with them the contact that they are of."""
+        bound = self.contact if self.is_bound or contact is None else contact
+        return replace(self, request=request, sent_sha=sha, contact=bound)
 
     def was_accepted(self, request: str, sha: bytes, uuid: str) -> Self:
         """A 200 of `request` named a uuid for content `sha`, however late it came."""

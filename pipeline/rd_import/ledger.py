@@ -106,6 +106,7 @@ class AccountFacts:
         max_body: Bytes of a body that was not answered 413, if a smaller limit was learnt.
         max_per_contact: Events of a contact in 24 hours, if a 429 taught it.
         partial: Whether a refused body may have accepted some of its events; None: nobody has asked.
+        ecommerce_in_batch: Whether a batch takes e-commerce events; None: nobody has asked.
         unknowns_in_a_row: Requests without a usable answer since the last accepted one.
         tripped: The fuse stopped the last run: the next one begins with one event.
     """
@@ -113,6 +114,7 @@ class AccountFacts:
     max_body: int | None = None
     max_per_contact: int | None = None
     partial: bool | None = None
+    ecommerce_in_batch: bool | None = None
     unknowns_in_a_row: int = 0
     tripped: bool = False
 
@@ -199,7 +201,7 @@ class Ledger:
     def account(self, scope: str) -> int:
         """Give the number of an account, from now on known."""
         with self._writing() as connection:
-            connection.execute(sqlite.insert(accounts).values(scope=scope).on_conflict_do_nothing())
+            connection.execute(sqlite.insert(accounts).values(scope=scope, next_slot_us=0).on_conflict_do_nothing())
             return int(
                 connection.execute(
                     sa.select(accounts.c.account).where(accounts.c.scope == scope)
@@ -257,6 +259,7 @@ class Ledger:
             row.max_body,
             row.max_per_contact,
             None if row.partial is None else bool(row.partial),
+            None if row.ecommerce_in_batch is None else bool(row.ecommerce_in_batch),
             row.unknowns_in_a_row,
             bool(row.tripped),
         )
@@ -491,7 +494,7 @@ class Ledger:
                 connection.execute(sa.insert(requests).values(request_values(mark, won, now, size)))
                 insert_claimed(connection, mark, [one for one in won if one.key not in lines], now)
                 known = [
-                    (one.key, lines[one.key].claimed(mark.request, one.sha))
+                    (one.key, lines[one.key].claimed(mark.request, one.sha, one.contact))
                     for one in won
                     if one.key in lines
                 ]
@@ -649,6 +652,12 @@ class Ledger:
                 )
             )
         return None
+
+    def has_resolutions(self, account: int) -> bool:
+        """Tell whether a person ever decided about a key of an account."""
+        query = sa.select(resolutions.c.resolution).where(resolutions.c.account == account).limit(1)
+        with self._reading() as connection:
+            return connection.execute(query).scalar() is not None
 
     def resolutions(self, account: int, wanted: Sequence[bytes]) -> dict[bytes, Resolution]:
         """Give the last decision on each key that had one."""

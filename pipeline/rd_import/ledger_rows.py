@@ -158,6 +158,7 @@ _UPDATE_LINE = (
                 "why",
                 "not_before_us",
                 "refused_sha",
+            "contact",
             )
         }
     )
@@ -264,6 +265,7 @@ def write_lines(
             "why": line.why,
             "not_before_us": None if line.not_before is None else to_us(line.not_before),
             "refused_sha": line.refused,
+            "contact": line.contact,
         }
         for key, line in sorted(lines, key=lambda pair: pair[0])
     ]

@@ -29,6 +29,7 @@ accounts = sa.Table(
     sa.Column(
         "partial", sa.Boolean
     ),  # settled by `probe`: a refused body may have accepted some of its events
+    sa.Column("ecommerce_in_batch", sa.Boolean),  # settled by `probe`
     sa.Column("unknowns_in_a_row", sa.Integer, nullable=False, server_default="0"),
     sa.Column("tripped", sa.Boolean, nullable=False, server_default=sa.false()),
 )
@@ -137,6 +138,7 @@ def _to_version_2(connection: sa.Connection) -> None:
     metadata.create_all(connection)  # the tables that are new
     for statement in (
         "ALTER TABLE accounts ADD COLUMN partial BOOLEAN",
+        "ALTER TABLE accounts ADD COLUMN ecommerce_in_batch BOOLEAN",
         "ALTER TABLE accounts ADD COLUMN unknowns_in_a_row INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE accounts ADD COLUMN tripped BOOLEAN NOT NULL DEFAULT 0",
         "ALTER TABLE runs ADD COLUMN folder TEXT",

@@ -124,6 +124,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "bodies_gone": ("what run `{run}` would send is no longer on disk.", "run the import again with the same file"),
     "other_account": ("run `{run}` belongs to `{scope}`, not to the account in use.", "set that account's credentials, --base-url and --account"),
     "is_running": ("run `{run}` is being sent right now by another process.", "wait for it to end; rd-import status shows it"),
+    "nothing_to_resolve": ("run `{run}` has no such rows to decide about.", "the audit lists its unknown rows; --only takes ids or row numbers, one a line"),
     "resolve_how": ("a decision is missing.", "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT"),
     "no_ledger": ("there is no ledger at `{path}`.", "name it with --ledger, or rebuild it: rd-import ledger add AUDIT…"),
     "no_answer_to_probe": ("RD Station gave no usable answer ({reason}).", "try the probe again later"),

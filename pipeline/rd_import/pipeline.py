@@ -198,16 +198,22 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     started: datetime,
     stop_asked: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Sending], None] = lambda _: None,
+    only: frozenset[bytes] | None = None,
 ) -> RunResult:
     """Second half: send exactly what the preview showed, and account for every row. Safe to repeat.
 
+    With `only`, the keys to which a person's order to resend is limited.
+
     Raises:
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
-        LedgerError: The ledger cannot be used.
+        LedgerError: The ledger or the run folder cannot be used.
     """
     now = clock.now()
-    folder.keep_contacts(ledger.secret)
-    decide(job, folder, ledger, account, now)
+    try:
+        folder.keep_contacts(ledger.secret)
+        decide(job, folder, ledger, account, now)
+    except OSError as error:
+        raise LedgerError("cannot_write_folder", path=folder.path, reason=error.strerror or str(error)) from error
     write_open_audit(folder, ledger, account, audit_path)
     ledger.begin_run(
         folder.run_id,
@@ -234,13 +240,15 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
             refused_allowed=job.max_refused_allows,
             creates_contacts=event_type.creates_contact,
             needs_contacts=event_type.needs_contact,
+            ecommerce=event_type.family == "ecommerce",
             max_per_contact=api_facts.EVENTS_PER_CONTACT_AND_DAY,
             heavy_contacts=heavy_contacts(folder, facts.max_per_contact or LOWEST_CONTACT_LIMIT),
         ),
         stop_asked=stop_asked,
         on_progress=on_progress,
     )
-    sending = sender.send(unsent(folder, ledger, account, now=now, policy=job.policy))
+    events = unsent(folder, ledger, account, now=now, policy=job.policy)
+    sending = sender.send(event for event in events if only is None or event.key in only)
     return conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
 
 
@@ -401,6 +409,14 @@ def _facts(  # noqa: PLR0913 -- everything that the second half and the audit ne
         "weak_identity": _is_weak(event_type, matchings),
         "dated": any("event_timestamp" in {*one.fields, *one.constants} for one in matchings),
         "decisions": Decisions().to_facts(),
+        "asked": {
+            "past": job.past,
+            "repeats": job.repeats,
+            "max_age_days": job.max_age_days,
+            "max_invalid": str(job.max_invalid),
+            "min_rows": job.min_rows,
+            "send_changed": job.policy.send_changed,
+        },
     }
 
 

@@ -55,6 +55,7 @@ class Preview:
     repeats: int
     reasons: Mapping[str, int]
     dated: bool
+    one_each: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
@@ -73,6 +74,7 @@ def preview(
     *,
     max_body: int,
     per_minute: float,
+    one_each: bool = False,
 ) -> Preview:
     """Sum a run up.
 
@@ -83,6 +85,7 @@ def preview(
         stands: How the events stand in the ledger.
         max_body: Largest request body in bytes.
         per_minute: Requests that the account may make a minute.
+        one_each: Each event is a request of its own, as with an API key.
     """
     facts = folder.facts
     known, requests, size, total = 0, 0, 0, 0
@@ -98,7 +101,7 @@ def preview(
             if key in lines and lines[key].uuid_of(sha):
                 known += 1
                 continue
-            if size == 0 or size + length + 1 > max_body:
+            if one_each or size == 0 or size + length + 1 > max_body:
                 requests, total, size = requests + 1, total + 1, 1
             size += length + 1
             total += length + 1
@@ -124,6 +127,7 @@ def preview(
         repeats=stands.repeats,
         reasons=stands.reasons,
         dated=facts["dated"],
+        one_each=one_each,
     )
 
 

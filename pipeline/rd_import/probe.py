@@ -10,7 +10,7 @@ from typing import Any
 
 from rd_import.errors import AccountError, ServiceError
 from rd_import.ledger import Ledger
-from rd_import.outcome import Accepted, NotAccepted, Refused, judge
+from rd_import.outcome import Accepted, ContactLimit, NotAccepted, Refused, Undecided, judge
 from rd_import.service import Service
 
 
@@ -67,6 +67,7 @@ def run_probe(
         _event("ECOMMERCE_ORDER_PLACED", order | {"identifier": name + " 2"}),
     ]
     takes_orders = isinstance(_answer(service, both), Accepted)
+    ledger.learn(account, ecommerce_in_batch=takes_orders)
     say(
         "a refused batch may accept some of its events: each event will go alone"
         if partial
@@ -93,4 +94,7 @@ def _answer(service: Service, events: list[bytes]) -> Any:
     receipt = judge(seen, len(events))
     if isinstance(receipt, NotAccepted) and seen.status in {401, 403}:
         raise AccountError("account_refused", proof=receipt.proof, message=receipt.error.message)
+    nothing_said = isinstance(receipt, Undecided) and receipt.error.code.startswith("HTTP_")
+    if nothing_said or isinstance(receipt, NotAccepted | ContactLimit):
+        raise ServiceError("no_answer_to_probe", reason=receipt.proof)
     return receipt

@@ -28,10 +28,10 @@ class UnknownEvent:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of decisions: how many hold, whether something is to be sent, and why others do not apply."""
+    """What became of decisions: how many hold, the keys to be sent again, and why others do not apply."""
 
     decided: int
-    ordered: bool
+    ordered: frozenset[bytes]
     refused: tuple[tuple[UnknownEvent, Unresolvable], ...]
 
 
@@ -64,14 +64,14 @@ def decide_all(
 ) -> Decided:
     """Apply decisions one by one, each compared with the line as it stands at that moment."""
     refused = []
-    ordered = False
+    ordered: set[bytes] = set()
     for event, decision, why in decisions:
         reason = ledger.resolve(account, event.key, event.sha, Decision(decision, by, why), now=now)
         if reason is not None:
             refused.append((event, reason))
         elif decision == "resend":
-            ordered = True
-    return Decided(len(decisions) - len(refused), ordered, tuple(refused))
+            ordered.add(event.key)
+    return Decided(len(decisions) - len(refused), frozenset(ordered), tuple(refused))
 
 
 def _doubtful(

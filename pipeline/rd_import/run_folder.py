@@ -341,8 +341,10 @@ class FolderWriter:
     def _close(self, name: str) -> None:
         if name in self._files:
             file, writer = self._files.pop(name)
-            writer.close()
-            file.close()
+            try:
+                writer.close()
+            finally:
+                file.close()
 
     def write(self, name: str, data: pa.Table) -> None:
         """Append one batch to a file of the folder."""

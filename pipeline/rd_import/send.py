@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol, assert_never
 
+from rdstation_events.api_facts import MAX_BODY_BYTES
 from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_random_exponential
 
@@ -88,6 +89,7 @@ class Rules:
         workers: Requests that may wait for their answers at once.
         creates_contacts: The events create contacts, which others must leave alone for some minutes.
         needs_contacts: The events are not processed for a contact that was created just now.
+        ecommerce: The events are of e-commerce, which some accounts take only one by one.
         max_per_contact: Events of one contact in 24 hours, where no 429 taught another figure.
         heavy_contacts: Contacts that have more events in this run than that.
     """
@@ -100,6 +102,7 @@ class Rules:
     workers: int = 16
     creates_contacts: bool = False
     needs_contacts: bool = False
+    ecommerce: bool = False
     max_per_contact: int = 120
     heavy_contacts: frozenset[bytes] = frozenset()
 
@@ -192,6 +195,7 @@ class Sender:
         self._width = 1
         self._open_unknowns = 0
         self._per_contact: dict[bytes, int] = {}
+        self._limited: set[bytes] = set()
         self.sending = Sending()
 
     def send(self, events: Iterable[PlannedEvent]) -> Sending:
@@ -320,17 +324,17 @@ class Sender:
             self._process,
             task.number,
         )
+        events = self._within_contact_limits(task)
+        if not events:
+            return False
         claim = self._ledger.claim(
-            mark, task.events, now=now, policy=self._rules.policy, once=self._resent
+            mark, events, now=now, policy=self._rules.policy, once=self._resent
         )
         self._note_lost(task, claim.lost, now)
         if not claim.won:
             return False
         self._resent |= claim.doubtful
         self.sending.requests += 1
-        for event in claim.won:
-            if event.contact in self._per_contact:
-                self._per_contact[event.contact] += 1
         handle = self._exchange.start([event.body for event in claim.won])
         contacts = frozenset(event.contact for event in claim.won)
         self._flights[handle] = _Flight(mark, replace(task, events=claim.won), contacts)
@@ -361,21 +365,23 @@ class Sender:
                 number += 1
                 yield Batch(number, [event])
                 break
-        if facts.partial or self._exchange.max_events == 1:
+        alone = self._rules.ecommerce and facts.ecommerce_in_batch is False
+        if facts.partial or alone or self._exchange.max_events == 1:
             yield from (Batch(number + at, [event]) for at, event in enumerate(events, start=1))
             return
         apart: list[PlannedEvent] = []
-        for batch in pack(_without_refused(events, apart), max_bytes=self._max_body):
+        for batch in pack(
+            _without_refused(events, apart), max_bytes=self._max_body, largest=MAX_BODY_BYTES
+        ):
             number += 1
             yield Batch(number, batch.events)
-        for batch in pack(apart, max_bytes=self._max_body):
+        for batch in pack(apart, max_bytes=self._max_body, largest=MAX_BODY_BYTES):
             number += 1
             yield Batch(number, batch.events, apart=True)
 
     def _tasks(self, batch: Batch) -> Iterator[_Task]:
         """Cut a batch by what was learnt since it was packed, and hold back what must wait."""
-        ready = self._within_contact_limits(batch)
-        ready, fresh = self._without_fresh_contacts(ready)
+        ready, fresh = self._without_fresh_contacts(batch.events)
         for moment, events in fresh.items():
             yield _Task(batch.number, events, ready_at=moment, apart=batch.apart)
         if sum(len(event.body) + 1 for event in ready) + 1 > self._max_body and len(ready) > 1:
@@ -385,11 +391,11 @@ class Sender:
         elif ready:
             yield _Task(batch.number, ready, apart=batch.apart)
 
-    def _within_contact_limits(self, batch: Batch) -> Sequence[PlannedEvent]:
+    def _within_contact_limits(self, task: _Task) -> Sequence[PlannedEvent]:
         """Defer the events of a contact beyond what the account takes a day."""
-        heavy = [event for event in batch.events if event.contact in self._rules.heavy_contacts]
+        heavy = [event for event in task.events if event.contact in self._rules.heavy_contacts]
         if not heavy:
-            return batch.events
+            return task.events
         now = self._clock.now()
         limit = self._ledger.facts(self._account).max_per_contact or self._rules.max_per_contact
         over: set[int] = set()
@@ -403,11 +409,11 @@ class Sender:
             planned[event.contact] = planned.get(event.contact, 0) + 1
             if self._per_contact[event.contact] + planned[event.contact] > limit:
                 over.add(event.ordinal)
-        mark = Mark("held back", self._account, self._run, self._process, batch.number)
+        mark = Mark("held back", self._account, self._run, self._process, task.number)
         held = [event for event in heavy if event.ordinal in over]
         if held:
             self._ledger.hold_back(mark, held, not_before=now + DEFER_AT_MOST, now=now)
-        return [event for event in batch.events if event.ordinal not in over]
+        return [event for event in task.events if event.ordinal not in over]
 
     def _without_fresh_contacts(
         self, events: Sequence[PlannedEvent]
@@ -425,8 +431,7 @@ class Sender:
         return [event for event in events if event.contact not in until], later
 
     def _fitting(self, events: Sequence[PlannedEvent]) -> Iterator[Batch]:
-        largest = max(len(event.body) for event in events) + 2
-        return pack(events, max_bytes=max(self._max_body, largest))
+        return pack(events, max_bytes=self._max_body, largest=MAX_BODY_BYTES)
 
     def _note_lost(self, task: _Task, lost: Mapping[bytes, Lost], now: datetime) -> None:
         """Keep in mind the events that another run is sending."""
@@ -512,6 +517,7 @@ class Sender:
                     now=now,
                     fresh_for=FRESH_FOR if self._rules.creates_contacts else None,
                 )
+                self._note_contacts(task.events)
                 self._note_accepted(len(task.events))
                 return []
             case Refused():
@@ -524,7 +530,9 @@ class Sender:
                     now=now,
                 )
                 if not task.apart:
-                    self._note_refused(receipt.errors)
+                    self._note_refused(
+                        receipt.errors, isolated=len(receipt.errors) == len(task.events)
+                    )
                 rest = [event for at, event in enumerate(task.events) if at not in receipt.errors]
                 return [_Task(task.number, rest, apart=task.apart)] if rest else []
             case Undecided():
@@ -539,6 +547,7 @@ class Sender:
                 self._ledger.record_unknown(
                     mark, proof=receipt.proof, http_status=seen.status, now=now
                 )
+                self._note_contacts(task.events)
                 self._note_unknown(receipt.proof)
                 return []
             case _:
@@ -555,6 +564,7 @@ class Sender:
             http_status=seen.status,
             now=self._clock.now(),
         )
+        self._resent -= {event.key for event in task.events}  # nothing was sent again after all
 
     def _contact_limited(
         self, mark: Mark, task: _Task, seen: Observation, receipt: ContactLimit
@@ -572,7 +582,9 @@ class Sender:
             return _halves(task)
         now = self._clock.now()
         wait = max(DEFER_AT_LEAST, min(DEFER_AT_MOST, timedelta(seconds=receipt.wait_s)))
-        held = {at for at, event in enumerate(task.events) if event.contact in contacts}
+        (contact,) = contacts
+        mine = [at for at, event in enumerate(task.events) if event.contact == contact]
+        held = set(mine[self._still_allowed(contact, receipt.maximum, len(mine)) :])
         self._ledger.record_deferred(
             mark, task.events, held, not_before=now + wait, proof=receipt.proof, now=now
         )
@@ -580,6 +592,15 @@ class Sender:
             self._ledger.learn(self._account, max_per_contact=receipt.maximum)
         rest = [event for at, event in enumerate(task.events) if at not in held]
         return [_Task(task.number, rest, apart=task.apart)] if rest else []
+
+    def _still_allowed(self, contact: bytes, maximum: int | None, count: int) -> int:
+        """Give how many events of a contact may still go under a limit just learnt; none at the second answer."""
+        if maximum is None or contact in self._limited:
+            return 0
+        self._limited.add(contact)
+        since = self._clock.now() - DEFER_AT_MOST
+        gone = self._ledger.contact_events(self._account, contact, since=since)
+        return max(0, min(maximum - gone, count - 1))
 
     def _remedied(self, task: _Task, seen: Observation, receipt: NotAccepted) -> list[_Task]:
         match receipt.remedy:
@@ -626,14 +647,20 @@ class Sender:
     def _renewed(self, task: _Task, seen: Observation, receipt: NotAccepted) -> list[_Task]:
         """Renew the token once, however many requests found it ended, and send once more."""
         try:
-            self._exchange.renew(seen.generation)
+            asked = self._exchange.renew(seen.generation)
         except AccountError:
             self._stop("account", receipt.error, receipt.proof)
             return []
         except ServiceError as error:
             self._stop("outage", receipt.error, str(error).partition("\n")[0])
             return []
-        return [replace(task, renewed=True)]
+        return [replace(task, renewed=asked)]
+
+    def _note_contacts(self, events: Sequence[PlannedEvent]) -> None:
+        """Count what may be registered of contacts that come near their limit."""
+        for event in events:
+            if event.contact in self._per_contact:
+                self._per_contact[event.contact] += 1
 
     # --- the fuse
 
@@ -643,11 +670,12 @@ class Sender:
         self._signatures.clear()
         self._width = self._rules.workers
 
-    def _note_refused(self, errors: Mapping[int, ApiError]) -> None:
+    def _note_refused(self, errors: Mapping[int, ApiError], *, isolated: bool) -> None:
         self.sending.refused_events += len(errors)
         self.sending.decided_events += len(errors)
         first = next(iter(errors.values()))
-        self._signatures.append((first.code, first.path.partition("].")[2] or first.path))
+        if isolated:
+            self._signatures.append((first.code, first.path.partition("].")[2] or first.path))
         alike = len(self._signatures) >= 3 and len(set(self._signatures[-3:])) == 1
         if alike or not self._rules.refused_allowed(
             self.sending.refused_events, self.sending.decided_events

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import requests
 
 from rd_import.auth import Credentials
+from rd_import.errors import AccountError
 from rd_import.job import Account, is_loopback
 from rd_import.outcome import Observation
 from rd_import.pack import body_of
@@ -29,8 +30,8 @@ class Service(Protocol):
         """Send events in one request; whatever happens is an observation, never an exception."""
         ...
 
-    def renew(self, stale: int) -> None:
-        """Get a new access token, unless somebody did since generation `stale`.
+    def renew(self, stale: int) -> bool:
+        """Get a new access token, unless somebody did since generation `stale`; tell whether RD Station was asked.
 
         Raises:
             AccountError: A person must authorise again.
@@ -94,9 +95,19 @@ class RdStation:
         """Close the connections."""
         self._session.close()
 
-    def renew(self, stale: int) -> None:
-        """Get a new access token."""
-        self._credentials.renew(stale)
+    def renew(self, stale: int) -> bool:
+        """Get a new access token; tell whether RD Station was asked for it."""
+        return self._credentials.renew(stale)
+
+    def ready(self) -> None:
+        """Make sure that there is an access token before anything is sent.
+
+        Raises:
+            AccountError: A person must authorise again.
+            ServiceError: RD Station gave no usable answer.
+        """
+        if not self._account.uses_api_key and not self._credentials.access:
+            raise AccountError("no_credentials")
 
     def post(self, events: Sequence[bytes]) -> Observation:
         """Send events by the route that fits: one alone, several as a batch, or one with the API key."""

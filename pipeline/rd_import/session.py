@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -91,6 +91,7 @@ class Session:
             if not ledger_path.exists():
                 on_new_ledger(ledger_path)
             ledger = stack.enter_context(Ledger.open(ledger_path))
+            credentials.on_renewed = lambda refresh: _bind_renewed(ledger, scope, account, refresh)
             identity = None if is_loopback(account.base_url) else identity_of(account)
             if identity is not None:
                 bound = ledger.bind(scope, kind=identity[0], credential=identity[1])
@@ -100,3 +101,10 @@ class Session:
             stack.callback(exchange.close)
             trusted = identity is None and not is_loopback(account.base_url)
             yield cls(account, ledger, ledger.account(scope), scope, service, exchange, trusted)
+
+
+def _bind_renewed(ledger: Ledger, scope: str, account: Account, refresh: str) -> None:
+    """A rotated refresh token belongs to the same account as the one before."""
+    identity = identity_of(replace(account, token="", refresh_token=refresh))
+    if identity is not None and not is_loopback(account.base_url):
+        ledger.bind(scope, kind=identity[0], credential=identity[1])

@@ -73,6 +73,8 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
         f"  {preview.requests:>9,} {'request' if preview.requests == 1 else 'requests'}, "
         f"{preview.bytes / 1000:,.1f} kB, about {preview.minutes:g} min at the account's limit"
     )
+    if preview.one_each:
+        yield "  with an API key each event is a request of its own"
     for legal_base, events in preview.legal_bases.items():
         yield f"  {events:>9,} events set the legal basis {legal_base}"
     yield "  RD Station dates every event on arrival: automations fire now, whatever the date in the file."
