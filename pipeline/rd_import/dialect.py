@@ -23,6 +23,7 @@ RARE_CELLS: Final = 4  # and believed only where every record has at least so ma
 TRIED_RECORDS: Final = 200
 MOST_PREAMBLE: Final = 30  # lines before the header
 CONSISTENT: Final = 0.5  # at least this share of records has the same number of cells
+TITLE_COST: Final = 0.04  # of a line passed over: a delimiter that cuts the first line too is likelier
 SAME: Final = 0.03  # scores this close are a tie
 SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 DATA_SHARE: Final = 0.5  # of the first line's cells: from here on it is no header
@@ -337,7 +338,7 @@ def _scored(delimiter: str, style: _Style, records: tuple[_Record, ...]) -> _Tri
     width = max(widths, key=lambda one: (widths[one], one == first, one))
     lone = _title_lines(records, width)
     agreeing = sum(one.width == width for one in records[lone:])
-    return _Trial(delimiter, style, records, width, agreeing / max(len(records) - lone, 1) - 0.01 * min(lone, 10))
+    return _Trial(delimiter, style, records, width, agreeing / max(len(records) - lone, 1) - TITLE_COST * min(lone, 5))
 
 
 def _title_lines(records: Sequence[_Record], width: int) -> int:

@@ -30,6 +30,7 @@ CLEARLY: Final = 2.0  # the best reading must be this much better than the next
 USUAL: Final = frozenset("áâãàçéêíóôõúüñÁÂÃÀÇÉÊÍÓÔÕÚÜÑºª")  # Portuguese and Spanish
 OTHER_LETTERS: Final = frozenset("äëïîöûùèìòåæøœßÿÄËÏÎÖÛÙÈÌÒÅÆØŒ")
 SIGNS: Final = frozenset("°–—‘’“”…€£¥§®©™•·«»¡¿×÷¼½¾²³¹\u00a0")
+LONGEST_RUN: Final = 3  # of marks and accents, such as `—“É`
 MOST_ADVISED: Final = 4
 WRONG_NULS: Final = 0.2  # share of NULs at even or odd places from which a text is UTF-16 without a mark
 
@@ -134,7 +135,7 @@ def _score(sample: bytes, codec: str) -> float:
 
 
 def _weight(run: str, before: str, after: str) -> float:
-    if re.search(r"[^\W\d_]{3}", run):  # no such language has three of them in a row
+    if len(run) > LONGEST_RUN or re.search(r"[^\W\d_]{3}", run):  # no such language has three accents in a row
         return 0.0
     if any(c.isupper() for c in run) and (before.islower() or (after.islower() and before.isalpha())):
         return 0.0
