@@ -25,24 +25,24 @@ TRUE: Final = ("true", "1", "sim", "s", "yes", "y", "verdadeiro", "v")
 FALSE: Final = ("false", "0", "não", "nao", "n", "no", "falso", "f")
 LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
-ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
+ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)"
 TIMESTAMP: Final = (
-    r"^(?<a>\d{4}|\d{1,2})[-/.](?<b>\d{1,2})[-/.](?<c>\d{4}|\d{1,2})"
-    r"(?:(?:[Tt]|,?\s+)(?<hour>\d{1,2})[:h](?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
+    r"^(?<a>[0-9]{4}|[0-9]{1,2})[-/.](?<b>[0-9]{1,2})[-/.](?<c>[0-9]{4}|[0-9]{1,2})"
+    r"(?:(?:[Tt]|,?\s+)(?<hour>[0-9]{1,2})[:h](?<minute>[0-9]{2})(?::(?<second>[0-9]{2})(?:[.,](?<fraction>[0-9]{1,9}))?)?"
     rf"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*{ZONE}?)?$"
 )
 CURRENCY: Final = r"(?:[A-Z]{0,3}\$|[€£¥]|BRL|USD|EUR|ARS|MXN|CLP|COP|PEN|UYU|CAD)"
-AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[\d.,][\d.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
-NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*\d\s*-)$"
-GROUPED: Final = r"^(?:\d{1,3}(?:G\d{3})+(?:D\d*)?|\d+(?:D\d*)?|D\d+)$"
-CLOCK: Final = r"^(?<h>\d{1,4}):(?<m>[0-5]\d):(?<s>[0-5]\d)$"
-UNITS: Final = r"^(?:(?<h>\d+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>\d+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>\d+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
+AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
+NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
+GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
+CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
+UNITS: Final = r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>[0-9]+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>[0-9]+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
 PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
 """E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
-BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9]\d{7}|3[2-6]\d{6}))$"
+BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9][0-9]{7}|3[2-6][0-9]{6}))$"
 DAMAGE: Final = r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
-LOST_DIGITS: Final = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{1,3}$"
-DATE_AS_NUMBER: Final = r"^[2-7]\d{4}(?:[.,]\d+)?$"  # days since 1900: 1954 to 2119
+LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
+DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119
 DURATIONS: Final = frozenset({"call_duration", "media_duration", "media_user_interaction_duration"})  # seconds
 PLACES: Final[Mapping[str, str]] = {"shipping_country": "country", "shipping_state": "state"}
 ID_COLUMNS: Final = frozenset({"sku", "tracking_code"})
@@ -211,7 +211,7 @@ def number(column: pl.Expr, decimal: str) -> pl.Expr:
 
 def integer(column: pl.Expr, decimal: str) -> pl.Expr:
     """Read whole numbers; `2,0` and `2.00` are whole."""
-    whole = digits(bare_amount(column), decimal).str.extract(r"^(\d+)(?:\.0*)?$")
+    whole = digits(bare_amount(column), decimal).str.extract(r"^([0-9]+)(?:\.0*)?$")
     value = whole.cast(pl.Int64, strict=False)
     value = pl.when(_negative(column)).then(-value).otherwise(value)
     return pl.when(value.abs() < int(LARGEST)).then(value)
@@ -241,7 +241,7 @@ def duration(column: pl.Expr, decimal: str) -> pl.Expr:
     clock = column.str.extract_groups(CLOCK)
     units = column.str.to_lowercase().str.extract_groups(UNITS)
     from_clock = _seconds(clock)
-    from_units = pl.when(column.str.contains(r"\d\s*[hms]|\d\s*min")).then(_seconds(units))
+    from_units = pl.when(column.str.contains(r"[0-9]\s*[hms]|[0-9]\s*min")).then(_seconds(units))
     return pl.coalesce(integer(column, decimal), from_clock, from_units)
 
 
@@ -302,8 +302,8 @@ def _clock(parts: pl.Expr) -> pl.Expr:
 def _offset(zone: pl.Expr) -> pl.Expr:
     """Give a zone's minutes east of Greenwich."""
     sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
-    hours = zone.str.extract(r"^[+-](\d{2})").cast(pl.Int64)
-    minutes = zone.str.extract(r"^[+-]\d{2}:?(\d{2})$").cast(pl.Int64).fill_null(0)
+    hours = zone.str.extract(r"^[+-]([0-9]{2})").cast(pl.Int64)
+    minutes = zone.str.extract(r"^[+-][0-9]{2}:?([0-9]{2})$").cast(pl.Int64).fill_null(0)
     return (sign * (hours * 60 + minutes)).fill_null(0)
 
 
@@ -351,7 +351,7 @@ def phones(cells: pl.Series, *, keep_unknown: bool) -> pl.Series:
 
 def _brazilian(column: pl.Expr) -> pl.Expr:
     """Write the two usual forms, mobile and landline with area code, as `phonenumbers` would."""
-    bare = pl.when(column.str.contains(r"^\+?[\d\s().-]+$")).then(column.str.replace_all(r"[\s().-]", ""))
+    bare = pl.when(column.str.contains(r"^\+?[0-9\s().-]+$")).then(column.str.replace_all(r"[\s().-]", ""))
     return pl.lit("+55") + bare.str.extract(BRAZILIAN)
 
 
