@@ -1,5 +1,6 @@
 """What spreadsheets and people do to values, and what comes of each: typed, left out with a warning, or the row invalid."""
 
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 from rd_import.cells import (
     PLAIN_EMAIL,
     CellFormat,
-    duration,
+    durations,
     e164,
     emails,
     is_email,
-    number,
+    numbers,
     phones,
     place,
-    timestamp,
+    timestamps,
     type_cells,
 )
 from rd_import.sandbox import Sandbox
@@ -31,7 +32,8 @@ DESTROYED = ["5,52E+12", "5.52E+12", "#N/A", "#N/D", "#REF!", "#VALOR!", "######
 
 
 def typed(cells: list[str | None], read: Any) -> list[Any]:
-    return pl.DataFrame({"c": cells}, schema={"c": pl.String}).select(read(pl.col("c")).alias("c"))["c"].to_list()
+    found: list[Any] = read(pl.Series("c", cells, dtype=pl.String)).to_list()
+    return found
 
 
 @pytest.mark.parametrize("value", DESTROYED)
@@ -104,7 +106,7 @@ def test_ids_keep_their_zeros_and_nineteen_digits(tmp_path: Path, rd_import: Com
     ],
 )
 def test_money(cell: str, decimal: str, value: float | None) -> None:
-    assert typed([cell], lambda column: number(column, decimal)) == [value]
+    assert typed([cell], lambda series: numbers(series, CellFormat(decimal=decimal))) == [value]
 
 
 @given(st.decimals(min_value=-(10**11), max_value=10**11, places=2), st.sampled_from([",", "."]), st.sampled_from(["", "R$ ", "US$", "€ "]))
@@ -113,17 +115,17 @@ def test_money_survives_being_written_and_read(amount: Decimal, mark: str, curre
     if mark == ",":
         text = text.translate(str.maketrans(",.", ".,"))
     cell = ("-" if amount < 0 else "") + currency + text
-    assert typed([cell], lambda column: number(column, mark)) == [float(amount)]
+    assert typed([cell], lambda series: numbers(series, CellFormat(decimal=mark))) == [float(amount)]
 
 
-@given(st.datetimes(min_value=__import__("datetime").datetime(1990, 1, 1), max_value=__import__("datetime").datetime(2090, 1, 1)))
+@given(st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2090, 1, 1)))
 def test_a_date_survives_being_written_and_read(moment: Any) -> None:
     moment = moment.replace(microsecond=0)
     forms = {"dmy": "%d/%m/%Y %H:%M:%S", "mdy": "%m/%d/%Y %I:%M:%S %p", "ymd": "%Y-%m-%dT%H:%M:%S"}
     for order, form in forms.items():
         for zone, shift in (("Z", 0), ("-0300", 3), ("+05:30", -5.5)):
             read = CellFormat(dates=order)
-            [found] = typed([moment.strftime(form) + zone], lambda column, read=read: timestamp(column, read))
+            [found] = typed([moment.strftime(form) + zone], lambda series, read=read: timestamps(series, read))
             assert (found.replace(tzinfo=None) - moment).total_seconds() == shift * 3600
 
 
@@ -133,7 +135,7 @@ def test_a_date_survives_being_written_and_read(moment: Any) -> None:
 )
 def test_durations(cell: str, seconds: int | None) -> None:
     """`01:32` may be hours or minutes, so it is none."""
-    assert typed([cell], lambda column: duration(column, ".")) == [seconds]
+    assert typed([cell], lambda series: durations(series, CellFormat())) == [seconds]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ TRUE: Final = ("true", "1", "sim", "s", "yes", "y", "verdadeiro", "v")
 FALSE: Final = ("false", "0", "não", "nao", "n", "no", "falso", "f")
 LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
+RFC_3339: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})$"
 ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)"
 TIMESTAMP: Final = (
     r"^(?<a>[0-9]{4}|[0-9]{1,2})[-/.](?<b>[0-9]{1,2})[-/.](?<c>[0-9]{4}|[0-9]{1,2})"
@@ -32,14 +33,18 @@ TIMESTAMP: Final = (
     rf"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*{ZONE}?)?$"
 )
 CURRENCY: Final = r"(?:[A-Z]{0,3}\$|[€£¥]|BRL|USD|EUR|ARS|MXN|CLP|COP|PEN|UYU|CAD)"
+PLAIN_DIGITS: Final = r"^-?[0-9]+$"
+PLAIN_POINT: Final = r"^-?[0-9]+(?:\.[0-9]+)?$"
 AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
 NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
 GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
 CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
+UNIT: Final = r"[0-9]\s*(?:[hms]|min)"
 UNITS: Final = r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>[0-9]+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>[0-9]+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
 PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
 """E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
 BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9][0-9]{7}|3[2-6][0-9]{6}))$"
+INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[2-9][0-9]{7})$"
 DAMAGE: Final = r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
 LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
 DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119
@@ -143,15 +148,15 @@ def _column(
     column = pl.col(spec.column)
     cells = table[spec.column]
     if spec.kind == "number":
-        code, typed = "NOT_A_NUMBER", _per_file(table, spec, formats, lambda form: number(column, form.decimal))
+        code, typed = "NOT_A_NUMBER", _per_file(table, spec, formats, numbers)
     elif spec.column in DURATIONS:
-        code, typed = "NOT_A_DURATION", _per_file(table, spec, formats, lambda form: duration(column, form.decimal))
+        code, typed = "NOT_A_DURATION", _per_file(table, spec, formats, durations)
     elif spec.kind == "integer":
-        code, typed = "NOT_AN_INTEGER", _per_file(table, spec, formats, lambda form: integer(column, form.decimal))
+        code, typed = "NOT_AN_INTEGER", _per_file(table, spec, formats, integers)
     elif spec.kind == "boolean":
         code, typed = "NOT_A_BOOLEAN", table.select(_boolean(column).alias(spec.column))[spec.column]
     elif spec.kind == "timestamp":
-        code, typed = "NOT_A_TIMESTAMP", _per_file(table, spec, formats, lambda form: timestamp(column, form))
+        code, typed = "NOT_A_TIMESTAMP", _per_file(table, spec, formats, timestamps)
     elif spec.kind == "list":
         return _list(cells), pl.DataFrame(schema=PROBLEM_SCHEMA)
     elif spec.format == "http-url" and not needed(spec):
@@ -173,15 +178,15 @@ def _per_file(
     table: pl.DataFrame,
     spec: FieldSpec,
     formats: Sequence[tuple[int, CellFormat]],
-    read: Callable[[CellFormat], pl.Expr],
+    read: Callable[[pl.Series, CellFormat], pl.Series],
 ) -> pl.Series:
     """Read a column in the format of the file that each row is from."""
     ways = [(first, form.of(spec.column)) for first, form in formats]
-    value = read(ways[0][1])
+    typed = read(table[spec.column], ways[0][1])
     for (_, before), (first, form) in pairwise(ways):
         if form != before:
-            value = pl.when(pl.col(ROW) >= first).then(read(form)).otherwise(value)
-    return table.select(value.alias(spec.column))[spec.column]
+            typed = read(table[spec.column], form).zip_with(table[ROW] >= first, typed)
+    return typed
 
 
 def needed(spec: FieldSpec) -> bool:
@@ -201,29 +206,31 @@ def flaws(table: pl.DataFrame, *, code: str, field: str, limit: str | None, fata
     )
 
 
-def number(column: pl.Expr, decimal: str) -> pl.Expr:
+def numbers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read amounts: currency sign, grouped thousands, a sign before or behind; a cell of another form is null."""
-    bare = bare_amount(column)
-    value = digits(bare, decimal).cast(pl.Float64, strict=False)
-    value = pl.when(_negative(column)).then(-value).otherwise(value)
-    return pl.when(value.abs() < LARGEST).then(value)
+    value = _plain_text(cells, form.decimal).cast(pl.Float64, strict=False)
+    return value.to_frame().select(pl.when(pl.col(cells.name).abs() < LARGEST).then(pl.col(cells.name)))[cells.name]
 
 
-def integer(column: pl.Expr, decimal: str) -> pl.Expr:
+def integers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read whole numbers; `2,0` and `2.00` are whole."""
-    whole = digits(bare_amount(column), decimal).str.extract(r"^([0-9]+)(?:\.0*)?$")
-    value = whole.cast(pl.Int64, strict=False)
-    value = pl.when(_negative(column)).then(-value).otherwise(value)
-    return pl.when(value.abs() < int(LARGEST)).then(value)
+    whole = _plain_text(cells, form.decimal).str.extract(r"^(-?[0-9]+)(?:\.0*)?$").cast(pl.Int64, strict=False)
+    return whole.to_frame().select(pl.when(pl.col(cells.name).abs() < int(LARGEST)).then(pl.col(cells.name)))[cells.name]
+
+
+def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
+    """Write amounts with a decimal point, no groups and no currency; null where one is not of that form."""
+    if cells.str.contains(PLAIN_POINT if decimal == "." else PLAIN_DIGITS).all():
+        return cells  # as most programs write them
+    name = pl.col(cells.name)
+    staged = cells.to_frame().select(name, bare_amount(name).alias("bare"), name.str.contains(NEGATIVE).alias("negative"))
+    plain = digits(pl.col("bare"), decimal)
+    return staged.select(pl.when("negative").then(pl.lit("-") + plain).otherwise(plain).alias(cells.name))[cells.name]
 
 
 def bare_amount(column: pl.Expr) -> pl.Expr:
     """Give the digits and marks of an amount, without currency, sign and blanks; other text stays as it is."""
     return column.str.replace(AMOUNT, "${digits}").str.strip_chars()
-
-
-def _negative(column: pl.Expr) -> pl.Expr:
-    return column.str.contains(NEGATIVE)
 
 
 def digits(bare: pl.Expr, decimal: str) -> pl.Expr:
@@ -236,13 +243,15 @@ def digits(bare: pl.Expr, decimal: str) -> pl.Expr:
     return pl.when(bare.str.contains(form)).then(plain.str.replace(mark, ".", literal=True))
 
 
-def duration(column: pl.Expr, decimal: str) -> pl.Expr:
+def durations(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read seconds: `58`, `00:00:58`, `1m02s`. `01:32` may be hours or minutes, so it is none."""
-    clock = column.str.extract_groups(CLOCK)
-    units = column.str.to_lowercase().str.extract_groups(UNITS)
-    from_clock = _seconds(clock)
-    from_units = pl.when(column.str.contains(r"[0-9]\s*[hms]|[0-9]\s*min")).then(_seconds(units))
-    return pl.coalesce(integer(column, decimal), from_clock, from_units)
+    whole = integers(cells, form)
+    if whole.null_count() == cells.null_count():
+        return whole
+    column = pl.col(cells.name)
+    clock = _seconds(column.str.extract_groups(CLOCK))
+    units = pl.when(column.str.contains(UNIT)).then(_seconds(column.str.to_lowercase().str.extract_groups(UNITS)))
+    return cells.to_frame().select(pl.coalesce(pl.lit(whole), clock, units).alias(cells.name))[cells.name]
 
 
 def _seconds(parts: pl.Expr) -> pl.Expr:
@@ -260,47 +269,51 @@ def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
     return pl.when(column.str.contains(pattern)).then(column)
 
 
-def timestamp(column: pl.Expr, form: CellFormat) -> pl.Expr:
+def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read instants: the year first, or day and month in the file's order; local times by the file's zone."""
-    parts = column.str.extract_groups(TIMESTAMP)
-    a, b, c = (parts.struct.field(name) for name in ("a", "b", "c"))
-    by_order = {"dmy": (c, b, a), "mdy": (c, a, b), "ymd": (a, b, c)}
-    year_first = a.str.len_chars() == 4  # noqa: PLR2004 -- digits of a year
+    if cells.null_count() < len(cells) and cells.str.contains(RFC_3339).all():
+        return cells.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us").dt.convert_time_zone("UTC")
+    parts = cells.to_frame().select(pl.col(cells.name).str.extract_groups(TIMESTAMP).struct.unnest())
+    staged = parts.with_columns(*_date(form.dates), _clock().alias("clock"), _offset().alias("offset"))
+    naive = pl.concat_str("date", "clock").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")
+    fraction = pl.col("fraction").fill_null("0").str.pad_end(6, "0").str.head(6).cast(pl.Int64)
+    staged = staged.with_columns((naive + pl.duration(microseconds=fraction)).alias("naive"))
+    absolute = (pl.col("naive") - pl.duration(minutes="offset")).dt.replace_time_zone("UTC")
+    local = pl.col("naive").dt.replace_time_zone(form.timezone, ambiguous="earliest", non_existent="null")
+    zoned = pl.col("zone").is_not_null()
+    return staged.select(
+        pl.when(zoned).then(absolute).otherwise(local.dt.convert_time_zone("UTC")).alias(cells.name)
+    )[cells.name]
+
+
+def _date(order: str) -> Iterator[pl.Expr]:
+    """Write the date's parts as `YYYY-MM-DD`, null where they are of another length."""
+    by_order = {"dmy": "cba", "mdy": "cab", "ymd": "abc"}
+    year_first = pl.col("a").str.len_chars() == 4  # noqa: PLR2004 -- digits of a year
     year, month, day = (
-        pl.when(year_first).then(first).otherwise(other)
-        for first, other in zip(by_order["ymd"], by_order[form.dates], strict=True)
+        pl.when(year_first).then(pl.col(first)).otherwise(pl.col(other))
+        for first, other in zip("abc", by_order[order], strict=True)
     )
     year = pl.when(year.str.len_chars() == 2).then(pl.lit("20") + year).otherwise(year)  # noqa: PLR2004
-    short = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)  # noqa: PLR2004
-    date = pl.concat_str(year, pl.lit("-"), month.str.zfill(2), pl.lit("-"), day.str.zfill(2))
-    naive = pl.when(short).then((date + _clock(parts)).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"))
-    fraction = parts.struct.field("fraction").fill_null("0").str.pad_end(6, "0").str.head(6)
-    naive = naive + pl.duration(microseconds=fraction.cast(pl.Int64))
-    zone = parts.struct.field("zone")
-    absolute = (naive - pl.duration(minutes=_offset(zone))).dt.replace_time_zone("UTC")
-    local = naive.dt.replace_time_zone(form.timezone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    return pl.when(zone.is_not_null()).then(absolute).otherwise(local)
+    good = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)  # noqa: PLR2004
+    written = pl.concat_str(year, pl.lit("-"), month.str.zfill(2), pl.lit("-"), day.str.zfill(2))
+    yield pl.when(good).then(written).alias("date")
 
 
-def _clock(parts: pl.Expr) -> pl.Expr:
+def _clock() -> pl.Expr:
     """Write a time of day as ` HH:MM:SS`, midnight where there is none; null for an hour that is none."""
-    hour = parts.struct.field("hour").cast(pl.Int64, strict=False)
-    half = parts.struct.field("half").str.to_lowercase().str.head(1)
+    hour = pl.col("hour").cast(pl.Int64, strict=False)
+    half = pl.col("half").str.to_lowercase().str.head(1)
     of_twelve = hour % 12 + pl.when(half == "p").then(12).otherwise(0)
     hour = pl.when(half.is_null()).then(hour).when((hour >= 1) & (hour <= 12)).then(of_twelve)  # noqa: PLR2004
-    text = pl.concat_str(
-        pl.lit(" "),
-        hour.cast(pl.String).str.zfill(2),
-        pl.lit(":"),
-        parts.struct.field("minute"),
-        pl.lit(":"),
-        parts.struct.field("second").fill_null("00"),
-    )
-    return pl.when(parts.struct.field("hour").is_null()).then(pl.lit(" 00:00:00")).otherwise(text)
+    hours = hour.cast(pl.String).str.zfill(2)
+    text = pl.concat_str(pl.lit(" "), hours, pl.lit(":"), "minute", pl.lit(":"), pl.col("second").fill_null("00"))
+    return pl.when(pl.col("hour").is_null()).then(pl.lit(" 00:00:00")).otherwise(text)
 
 
-def _offset(zone: pl.Expr) -> pl.Expr:
+def _offset() -> pl.Expr:
     """Give a zone's minutes east of Greenwich."""
+    zone = pl.col("zone")
     sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
     hours = zone.str.extract(r"^[+-]([0-9]{2})").cast(pl.Int64)
     minutes = zone.str.extract(r"^[+-][0-9]{2}:?([0-9]{2})$").cast(pl.Int64).fill_null(0)
@@ -350,9 +363,9 @@ def phones(cells: pl.Series, *, keep_unknown: bool) -> pl.Series:
 
 
 def _brazilian(column: pl.Expr) -> pl.Expr:
-    """Write the two usual forms, mobile and landline with area code, as `phonenumbers` would."""
+    """Write the usual forms, mobile and landline with area code, as `phonenumbers` would."""
     bare = pl.when(column.str.contains(r"^\+?[0-9\s().-]+$")).then(column.str.replace_all(r"[\s().-]", ""))
-    return pl.lit("+55") + bare.str.extract(BRAZILIAN)
+    return pl.coalesce(bare.str.extract(INTERNATIONAL), pl.lit("+55") + bare.str.extract(BRAZILIAN))
 
 
 def e164(text: str) -> str | None:

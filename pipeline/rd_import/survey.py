@@ -20,6 +20,9 @@ POINT: Final = "point"
 COMMA: Final = "comma"
 EITHER: Final = "either"
 EXAMPLES: Final = 2
+PLAIN: Final = r"^[0-9]+(?:\.[0-9]{1,2})?$"
+YEAR_FIRST: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}|$)"
+ZONED: Final = r":[0-9.,]+\s*(?:[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _FORMS: Final[Mapping[str, str]] = {
     # Only one reading each: a second mark, another number of digits behind it, or a group that cannot be one.
     POINT: r"^(?:[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]*|[0-9]{1,3}(?:,[0-9]{3}){2,}|[0-9]*\.(?:[0-9]{1,2}|[0-9]{4,})|(?:0[0-9]*|[0-9]{4,})?\.[0-9]{3})$",
@@ -80,9 +83,12 @@ class Survey:
     # --- amounts ---
 
     def _add_amounts(self, column: str, table: pl.DataFrame) -> None:
-        bare = table.select(bare_amount(pl.col(column)).alias(column))
-        if not bare[column].str.contains(r"[.,]").any():
+        if not table[column].str.contains(r"[.,]").any():
             return
+        if table[column].str.contains(PLAIN).all():  # as most programs write them
+            self._count(column, POINT, table.select(pl.col(column).str.contains(".", literal=True)), table)
+            return
+        bare = table.select(bare_amount(pl.col(column)).alias(column))
         for form, pattern in _FORMS.items():
             self._count(column, form, bare.select(pl.col(column).str.contains(pattern)), table)
 
@@ -108,6 +114,11 @@ class Survey:
 
     def _add_dates(self, column: str, table: pl.DataFrame) -> None:
         filled = table.filter(pl.col(column).is_not_null()).select(column)
+        if filled[column].str.contains(YEAR_FIRST).all():
+            zoned = filled.select(pl.col(column).str.contains(ZONED))
+            self._count(column, "zoned", zoned)
+            self._count(column, "unzoned", zoned.select(~pl.all()))
+            return
         parts = filled.select(pl.col(column).str.extract_groups(TIMESTAMP).struct.unnest())
         if parts.is_empty():
             return
@@ -121,7 +132,6 @@ class Survey:
             "same": day_or_month & (a <= 12) & (a == b) & ~short_year,  # noqa: PLR2004
             "short": short_year & (a > 12) & (b <= 12) & (c <= 31),  # noqa: PLR2004
             "short_dmy": short_year & (a > 12) & (b <= 12) & (c > 31),  # noqa: PLR2004
-            "first": pl.col("a").str.len_chars() == 4,  # noqa: PLR2004
             "zoned": pl.col("zone").is_not_null(),
             "unzoned": pl.col("a").is_not_null() & pl.col("zone").is_null(),
         }.items():
