@@ -44,7 +44,7 @@ UNITS: Final = r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>[0-9]+)\s*m(?:
 PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
 """E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
 BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9][0-9]{7}|3[2-6][0-9]{6}))$"
-INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[2-9][0-9]{7})$"
+INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
 DAMAGE: Final = r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
 LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
 DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119

@@ -173,8 +173,18 @@ def sandbox(port: int) -> None:
     server.serve_forever()
 
 
+def _give_memory_back() -> None:
+    """Have the allocators of polars and pyarrow return memory at once; they read this when they are loaded.
+
+    Measured on 100,000 rows: 322 MB become 279, for 0.2 s (docs/reading.md).
+    """
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    _give_memory_back()
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

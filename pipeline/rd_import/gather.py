@@ -110,7 +110,7 @@ class _Spill:
         if self._reader is None:
             assert self._writer is not None  # noqa: S101 -- read only after at least one group was added
             self._writer.close()
-            self._source = pa.memory_map(str(self._path))
+            self._source = pa.OSFile(str(self._path))  # mapped pages would count as this process's memory
             self._reader = pa.ipc.open_file(self._source)
         return pl.DataFrame(pl.from_arrow(self._reader.get_batch(position)))
 

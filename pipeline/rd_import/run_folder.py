@@ -177,7 +177,7 @@ class RunFolder:
         path = self.path / f"{name}.arrow"
         if not path.exists():
             return
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
             for number in range(reader.num_record_batches):
                 yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
 
