@@ -65,12 +65,21 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         The event ordinal of each line, per group; and the group in which each event begins.
     """
     sizes = [len(part) for part in hashes]
-    _, first, inverse = np.unique(np.concatenate(hashes), return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty(len(order), dtype=np.uint32)
-    rank[order] = np.arange(len(order), dtype=np.uint32)
-    homes = np.searchsorted(np.cumsum(sizes), first[order], side="right").astype(np.uint32)
-    return np.split(rank[inverse], np.cumsum(sizes)[:-1]), homes
+    every = np.concatenate(hashes)
+    hashes.clear()
+    order = np.argsort(every, kind="stable")  # equal hashes side by side, each in file order
+    every = every[order]
+    begins = np.concatenate(([True], every[1:] != every[:-1]))
+    del every
+    first = order[begins].astype(np.uint32)
+    by_first = np.argsort(first)
+    rank = np.empty(len(first), dtype=np.uint32)
+    rank[by_first] = np.arange(len(first), dtype=np.uint32)
+    homes = np.searchsorted(np.cumsum(sizes), first[by_first], side="right").astype(np.uint32)
+    del by_first, first
+    events = np.empty(len(order), dtype=np.uint32)
+    events[order] = rank[np.cumsum(begins, dtype=np.uint32) - 1]
+    return np.split(events, np.cumsum(sizes)[:-1]), homes
 
 
 def _inherit(table: pl.DataFrame) -> pl.DataFrame:

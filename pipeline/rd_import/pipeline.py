@@ -369,10 +369,8 @@ def _invalid_rows(folder: RunFolder) -> int:
     bad_rows = folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(NOT_DATA))["#row"].unique()
     if bad_rows.is_empty():
         return 0
-    bad_events: set[int] = set()
-    for placed in folder.placed_rows():
-        bad_events.update(placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls())
-    events = pl.Series(sorted(bad_events), dtype=pl.UInt32)
+    hits = (placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls() for placed in folder.placed_rows())
+    events = pl.concat([pl.Series(EVENT, [], dtype=pl.UInt32), *hits]).unique()
     return sum(
         placed.filter(pl.col("#row").is_in(bad_rows.implode()) | pl.col(EVENT).is_in(events.implode())).height
         for placed in folder.placed_rows()

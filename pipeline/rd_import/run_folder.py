@@ -42,6 +42,7 @@ from rd_import.values import (
 PLACES_SCHEMA: Final = pa.schema(
     [("export", pa.uint16()), ("row_number", pa.int64()), ("line_number", pa.int64())]
 )
+NO_EVENT: Final = 2**32 - 1  # while the first half runs; null once it is written
 BODY_COLUMNS: Final = ("body", "email")
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that are mistaken for digits
@@ -249,16 +250,17 @@ class FolderWriter:
 
     def finish(self) -> None:
         """Write the row-to-event table and the problems in input order."""
-        event_of = np.full(self.rows, -1, dtype=np.int64)
+        event_of = np.full(self.rows, NO_EVENT, dtype=np.uint32)
         for rows, events in self._numbered:
             event_of[rows] = events
+        self._numbered.clear()
         self._close("places")
         first = 0
         for places in self.folder.places():
             events = pl.Series(EVENT, event_of[first : first + places.height])
             rows = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
             placed = places.with_columns(
-                rows, pl.when(events >= 0).then(events).cast(pl.UInt32).alias(EVENT)
+                rows, pl.when(events != NO_EVENT).then(events).alias(EVENT)
             )
             self.write("rows", placed.to_arrow())
             first += places.height
