@@ -4,7 +4,6 @@ All rows are read before the first one goes on: only then is known how dates and
 of their first row, and each group that comes out holds whole events.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,10 @@ import pyarrow as pa
 
 from rd_import.values import EVENT, ROW, RowGroup
 
-LATE_LINES_IN_MEMORY: Final = 200_000  # lines far from their event's first row; beyond, they wait on disk
+LINES_IN_MEMORY: Final = 20_000  # lines far from their event's first row; beyond, they wait on disk
+LINES_PER_BUCKET: Final = 25_000  # some 10 MB once they are columns again
+MOST_BUCKETS: Final = 300  # files open at once; systems allow a process 1,024
+HOME: Final = "#home"  # the group in which a line's event begins
 ITEM: Final = "line_items."
 
 
@@ -33,6 +35,7 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
         event's first filled one says.
     """
     spill = _Spill(scratch)
+    late: _Late | None = None
     try:
         if by is None:
             for position in range(sum(spill.keep(group.table) for group in groups)):
@@ -42,12 +45,12 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
         if not hashes:
             return
         events, homes = _number(hashes)
-        late = _Late(scratch)
+        late = _Late(scratch, _late_lines(events, homes))
         for position, lines in enumerate(events):
             strays = homes[lines] != position
             if strays.any():
-                table = spill.table(position).with_columns(pl.Series(EVENT, lines))
-                late.add(table.filter(strays), homes[lines[strays]])
+                table = spill.table(position).with_columns(pl.Series(EVENT, lines), pl.Series(HOME, homes[lines]))
+                late.add(table.filter(strays))
         for position, lines in enumerate(events):
             table = spill.table(position).with_columns(pl.Series(EVENT, lines))
             at_home = table.filter(homes[lines] == position)
@@ -56,6 +59,8 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
                 yield RowGroup(_inherit(together))
     finally:
         spill.remove()
+        if late is not None:
+            late.remove()
 
 
 def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -135,33 +140,71 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
+def _late_lines(events: list[np.ndarray], homes: np.ndarray) -> np.ndarray:
+    """Count, for each group, the lines of its events that stand in later groups."""
+    counts = np.zeros(len(events), dtype=np.int64)
+    for position, lines in enumerate(events):
+        home = homes[lines]
+        counts += np.bincount(home[home != position], minlength=len(events))
+    return counts
+
+
 class _Late:
-    """Lines that stand in another group than the one in which their event begins."""
+    """Lines that stand in another group than the one in which their event begins.
 
-    def __init__(self, scratch: Path) -> None:
+    They wait in one file per bucket, a bucket being some neighbouring groups: few enough files to be open at once, and
+    each small enough to be read as a whole when the first of its groups comes up.
+    """
+
+    def __init__(self, scratch: Path, counts: np.ndarray) -> None:
         self._scratch = scratch
-        self._waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
-        self._lines = 0
-        self._files: dict[int, list[Path]] = defaultdict(list)
+        self._bucket_of = np.cumsum(counts) // max(LINES_PER_BUCKET, int(counts.sum()) // MOST_BUCKETS)
+        self._pending: list[pl.DataFrame] = []
+        self._files: dict[int, pa.ipc.RecordBatchFileWriter] = {}
+        self._open: tuple[int, pl.DataFrame] | None = None
 
-    def add(self, table: pl.DataFrame, homes: np.ndarray) -> None:
-        for home in np.unique(homes):
-            self._waiting[int(home)].append(table.filter(homes == home))
-        self._lines += table.height
-        if self._lines > LATE_LINES_IN_MEMORY:
-            self._to_disk()
+    def add(self, table: pl.DataFrame) -> None:
+        """Keep lines, each with the group that it belongs to."""
+        self._pending.append(table)
+        if sum(one.height for one in self._pending) > LINES_IN_MEMORY:
+            self._flush()
 
     def take(self, home: int) -> list[pl.DataFrame]:
-        found = []
-        for path in self._files.pop(home, ()):
-            found.append(pl.read_ipc(path, memory_map=False))
+        """Give the lines of one group; groups are asked for in order."""
+        self._flush()
+        bucket = int(self._bucket_of[home])
+        if bucket in self._files:
+            self._files.pop(bucket).close()
+            path = self._path(bucket)
+            with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
+                self._open = bucket, pl.DataFrame(pl.from_arrow(reader.read_all())).sort(HOME, maintain_order=True)
             path.unlink()
-        return found + self._waiting.pop(home, [])
+        if self._open is None or self._open[0] != bucket:
+            return []
+        lines = self._open[1]
+        first, last = (lines[HOME].search_sorted(home, side=side) for side in ("left", "right"))
+        return [lines.slice(first, last - first).drop(HOME)] if last > first else []
 
-    def _to_disk(self) -> None:
-        for home, frames in self._waiting.items():
-            path = self._scratch / f"late-{home}-{len(self._files[home])}.spill"
-            pl.concat(frames).write_ipc(path, compression="lz4")
-            self._files[home].append(path)
-        self._waiting.clear()
-        self._lines = 0
+    def remove(self) -> None:
+        """Remove what is left on disk."""
+        for bucket, writer in self._files.items():
+            writer.close()
+            self._path(bucket).unlink(missing_ok=True)
+        self._files.clear()
+
+    def _path(self, bucket: int) -> Path:
+        return self._scratch / f"late-{bucket}.spill"
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        lines = pl.concat(self._pending)
+        self._pending.clear()
+        lines = lines.with_columns(pl.Series("#bucket", self._bucket_of[lines[HOME].to_numpy()]))
+        for (bucket,), part in lines.partition_by("#bucket", as_dict=True, include_key=False).items():
+            data = part.to_arrow().combine_chunks()
+            if bucket not in self._files:
+                options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+                self._files[bucket] = pa.ipc.new_file(str(self._path(bucket)), data.schema, options=options)
+            for batch in data.to_batches():
+                self._files[bucket].write_batch(batch)
