@@ -1,7 +1,7 @@
 """Text cells -> typed cells, column by column. Pure.
 
-A cell that cannot be read as its field's type is never guessed: where the event needs the field, the row is invalid;
-where the field is optional, it is left out, with a warning.
+A cell that cannot be read as its field's type is never guessed: where the event needs the field,
+the row is invalid; where the field is optional, it is left out, with a warning.
 """
 
 import json
@@ -13,11 +13,11 @@ from itertools import pairwise
 from typing import Final
 
 import polars as pl
-from rdstation_events.checks import EMAIL, URL
-from rdstation_events.event_type import EventType, FieldSpec
 
 from rd_import.match import LEGAL_BASES_CELL
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rdstation_events.checks import EMAIL, URL
+from rdstation_events.event_type import EventType, FieldSpec
 
 DEFAULT_ZONE: Final = "America/Sao_Paulo"
 HOME: Final = "BR"  # the country of phones that name none
@@ -45,10 +45,14 @@ PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]
 """E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
 BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9][0-9]{7}|3[2-6][0-9]{6}))$"
 INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
-DAMAGE: Final = r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
+DAMAGE: Final = (
+    r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
+)
 LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
 DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119
-DURATIONS: Final = frozenset({"call_duration", "media_duration", "media_user_interaction_duration"})  # seconds
+DURATIONS: Final = frozenset(
+    {"call_duration", "media_duration", "media_user_interaction_duration"}
+)  # seconds
 PLACES: Final[Mapping[str, str]] = {"shipping_country": "country", "shipping_state": "state"}
 ID_COLUMNS: Final = frozenset({"sku", "tracking_code"})
 STATES: Final[Mapping[str, str]] = {
@@ -60,8 +64,6 @@ STATES: Final[Mapping[str, str]] = {
     "sergipe": "SE", "tocantins": "TO",
 }  # fmt: skip
 LEGAL_BASE = ("type", "status")
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,9 @@ def type_cells(group: RowGroup, event_type: EventType, cells: Formats) -> Sifted
     return Sifted(RowGroup(_derive(table, event_type)), pl.concat(problems))
 
 
-def _without_damage(table: pl.DataFrame, event_type: EventType) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+def _without_damage(
+    table: pl.DataFrame, event_type: EventType
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, a date turned into a number."""
     problems: list[pl.DataFrame] = []
     for name, dtype in table.schema.items():
@@ -124,7 +128,11 @@ def _without_damage(table: pl.DataFrame, event_type: EventType) -> tuple[pl.Data
         if not broken.any():
             continue
         fatal = spec is not None and needed(spec)
-        problems.append(flaws(table.filter(broken), code="SPREADSHEET_DAMAGE", field=name, limit=None, fatal=fatal))
+        problems.append(
+            flaws(
+                table.filter(broken), code="SPREADSHEET_DAMAGE", field=name, limit=None, fatal=fatal
+            )
+        )
         table = table.with_columns(pl.when(~broken).then(pl.col(name)).alias(name))
     return table, problems
 
@@ -133,7 +141,13 @@ def damage_of(spec: FieldSpec | None) -> str:
     """Give the pattern of cells that a spreadsheet destroyed; free text may hold `1E+02`, an id or a phone may not."""
     if spec is not None and spec.kind == "timestamp":
         return f"{DAMAGE}|{LOST_DIGITS}|{DATE_AS_NUMBER}"
-    if spec is not None and spec.kind == "text" and not spec.identity and spec.format != "phone" and not _is_id(spec.column):
+    if (
+        spec is not None
+        and spec.kind == "text"
+        and not spec.identity
+        and spec.format != "phone"
+        and not _is_id(spec.column)
+    ):
         return DAMAGE
     return f"{DAMAGE}|{LOST_DIGITS}"
 
@@ -154,13 +168,19 @@ def _column(
     elif spec.kind == "integer":
         code, typed = "NOT_AN_INTEGER", _per_file(table, spec, formats, integers)
     elif spec.kind == "boolean":
-        code, typed = "NOT_A_BOOLEAN", table.select(_boolean(column).alias(spec.column))[spec.column]
+        code, typed = (
+            "NOT_A_BOOLEAN",
+            table.select(_boolean(column).alias(spec.column))[spec.column],
+        )
     elif spec.kind == "timestamp":
         code, typed = "NOT_A_TIMESTAMP", _per_file(table, spec, formats, timestamps)
     elif spec.kind == "list":
         return _list(cells), pl.DataFrame(schema=PROBLEM_SCHEMA)
     elif spec.format == "http-url" and not needed(spec):
-        code, typed = "INVALID_URL", table.select(_where_it_matches(column, URL).alias(spec.column))[spec.column]
+        code, typed = (
+            "INVALID_URL",
+            table.select(_where_it_matches(column, URL).alias(spec.column))[spec.column],
+        )
     elif spec.format == "email":
         code, typed = "INVALID_EMAIL", emails(cells, keep_wrong=needed(spec))
     elif spec.format == "phone":
@@ -170,7 +190,11 @@ def _column(
     else:
         return cells, pl.DataFrame(schema=PROBLEM_SCHEMA)
     return typed, flaws(
-        table.filter(typed.is_null() & cells.is_not_null()), code=code, field=spec.column, limit=None, fatal=needed(spec)
+        table.filter(typed.is_null() & cells.is_not_null()),
+        code=code,
+        field=spec.column,
+        limit=None,
+        fatal=needed(spec),
     )
 
 
@@ -194,7 +218,9 @@ def needed(spec: FieldSpec) -> bool:
     return spec.required or spec.identity or spec.required_with is not None
 
 
-def flaws(table: pl.DataFrame, *, code: str, field: str, limit: str | None, fatal: bool) -> pl.DataFrame:
+def flaws(
+    table: pl.DataFrame, *, code: str, field: str, limit: str | None, fatal: bool
+) -> pl.DataFrame:
     """Write one problem per line of `table`, showing the cell of `field`."""
     return table.select(
         pl.col(ROW),
@@ -209,13 +235,21 @@ def flaws(table: pl.DataFrame, *, code: str, field: str, limit: str | None, fata
 def numbers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read amounts: currency sign, grouped thousands, a sign before or behind; a cell of another form is null."""
     value = _plain_text(cells, form.decimal).cast(pl.Float64, strict=False)
-    return value.to_frame().select(pl.when(pl.col(cells.name).abs() < LARGEST).then(pl.col(cells.name)))[cells.name]
+    return value.to_frame().select(
+        pl.when(pl.col(cells.name).abs() < LARGEST).then(pl.col(cells.name))
+    )[cells.name]
 
 
 def integers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read whole numbers; `2,0` and `2.00` are whole."""
-    whole = _plain_text(cells, form.decimal).str.extract(r"^(-?[0-9]+)(?:\.0*)?$").cast(pl.Int64, strict=False)
-    return whole.to_frame().select(pl.when(pl.col(cells.name).abs() < int(LARGEST)).then(pl.col(cells.name)))[cells.name]
+    whole = (
+        _plain_text(cells, form.decimal)
+        .str.extract(r"^(-?[0-9]+)(?:\.0*)?$")
+        .cast(pl.Int64, strict=False)
+    )
+    return whole.to_frame().select(
+        pl.when(pl.col(cells.name).abs() < int(LARGEST)).then(pl.col(cells.name))
+    )[cells.name]
 
 
 def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
@@ -223,9 +257,13 @@ def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
     if cells.str.contains(PLAIN_POINT if decimal == "." else PLAIN_DIGITS).all():
         return cells  # as most programs write them
     name = pl.col(cells.name)
-    staged = cells.to_frame().select(name, bare_amount(name).alias("bare"), name.str.contains(NEGATIVE).alias("negative"))
+    staged = cells.to_frame().select(
+        name, bare_amount(name).alias("bare"), name.str.contains(NEGATIVE).alias("negative")
+    )
     plain = digits(pl.col("bare"), decimal)
-    return staged.select(pl.when("negative").then(pl.lit("-") + plain).otherwise(plain).alias(cells.name))[cells.name]
+    return staged.select(
+        pl.when("negative").then(pl.lit("-") + plain).otherwise(plain).alias(cells.name)
+    )[cells.name]
 
 
 def bare_amount(column: pl.Expr) -> pl.Expr:
@@ -250,8 +288,12 @@ def durations(cells: pl.Series, form: CellFormat) -> pl.Series:
         return whole
     column = pl.col(cells.name)
     clock = _seconds(column.str.extract_groups(CLOCK))
-    units = pl.when(column.str.contains(UNIT)).then(_seconds(column.str.to_lowercase().str.extract_groups(UNITS)))
-    return cells.to_frame().select(pl.coalesce(pl.lit(whole), clock, units).alias(cells.name))[cells.name]
+    units = pl.when(column.str.contains(UNIT)).then(
+        _seconds(column.str.to_lowercase().str.extract_groups(UNITS))
+    )
+    return cells.to_frame().select(pl.coalesce(pl.lit(whole), clock, units).alias(cells.name))[
+        cells.name
+    ]
 
 
 def _seconds(parts: pl.Expr) -> pl.Expr:
@@ -272,14 +314,24 @@ def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
 def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read instants: the year first, or day and month in the file's order; local times by the file's zone."""
     if cells.null_count() < len(cells) and cells.str.contains(RFC_3339).all():
-        return cells.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us").dt.convert_time_zone("UTC")
-    parts = cells.to_frame().select(pl.col(cells.name).str.extract_groups(TIMESTAMP).struct.unnest())
-    staged = parts.with_columns(*_date(form.dates), _clock().alias("clock"), _offset().alias("offset"))
-    naive = pl.concat_str("date", "clock").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us")
+        return cells.str.to_datetime(
+            "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us"
+        ).dt.convert_time_zone("UTC")
+    parts = cells.to_frame().select(
+        pl.col(cells.name).str.extract_groups(TIMESTAMP).struct.unnest()
+    )
+    staged = parts.with_columns(
+        *_date(form.dates), _clock().alias("clock"), _offset().alias("offset")
+    )
+    naive = pl.concat_str("date", "clock").str.to_datetime(
+        "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"
+    )
     fraction = pl.col("fraction").fill_null("0").str.pad_end(6, "0").str.head(6).cast(pl.Int64)
     staged = staged.with_columns((naive + pl.duration(microseconds=fraction)).alias("naive"))
     absolute = (pl.col("naive") - pl.duration(minutes="offset")).dt.replace_time_zone("UTC")
-    local = pl.col("naive").dt.replace_time_zone(form.timezone, ambiguous="earliest", non_existent="null")
+    local = pl.col("naive").dt.replace_time_zone(
+        form.timezone, ambiguous="earliest", non_existent="null"
+    )
     zoned = pl.col("zone").is_not_null()
     return staged.select(
         pl.when(zoned).then(absolute).otherwise(local.dt.convert_time_zone("UTC")).alias(cells.name)
@@ -307,7 +359,9 @@ def _clock() -> pl.Expr:
     of_twelve = hour % 12 + pl.when(half == "p").then(12).otherwise(0)
     hour = pl.when(half.is_null()).then(hour).when((hour >= 1) & (hour <= 12)).then(of_twelve)  # noqa: PLR2004
     hours = hour.cast(pl.String).str.zfill(2)
-    text = pl.concat_str(pl.lit(" "), hours, pl.lit(":"), "minute", pl.lit(":"), pl.col("second").fill_null("00"))
+    text = pl.concat_str(
+        pl.lit(" "), hours, pl.lit(":"), "minute", pl.lit(":"), pl.col("second").fill_null("00")
+    )
     return pl.when(pl.col("hour").is_null()).then(pl.lit(" 00:00:00")).otherwise(text)
 
 
@@ -321,13 +375,18 @@ def _offset() -> pl.Expr:
 
 
 def emails(cells: pl.Series, *, keep_wrong: bool) -> pl.Series:
-    """Check e-mails: the plain ones by a pattern, each other one by email-validator. None is ever corrected.
+    """Check e-mails: the plain ones by a pattern, each other one by email-validator. None is ever
+    corrected.
 
     Args:
         cells: Trimmed text.
         keep_wrong: Leave wrong ones for the schema to name, which knows the consequence.
     """
-    odd = cells.filter(cells.is_not_null() & ~cells.str.contains(PLAIN_EMAIL)).unique().to_frame("odd")
+    odd = (
+        cells.filter(cells.is_not_null() & ~cells.str.contains(PLAIN_EMAIL))
+        .unique()
+        .to_frame("odd")
+    )
     odd = odd.with_columns(pl.col("odd").str.contains(EMAIL).alias("formed"))
     wrong = [text for text, formed in odd.iter_rows() if formed and not is_email(text)]
     if not keep_wrong:
@@ -358,13 +417,19 @@ def phones(cells: pl.Series, *, keep_unknown: bool) -> pl.Series:
     found = {one: e164(one) or (one if keep_unknown else None) for one in others}
     if not found:
         return known.alias(cells.name)
-    rest = cells.replace_strict(list(found), list(found.values()), default=None, return_dtype=pl.String)
-    return pl.DataFrame({"known": known, "rest": rest}).select(pl.coalesce("known", "rest").alias(cells.name))[cells.name]
+    rest = cells.replace_strict(
+        list(found), list(found.values()), default=None, return_dtype=pl.String
+    )
+    return pl.DataFrame({"known": known, "rest": rest}).select(
+        pl.coalesce("known", "rest").alias(cells.name)
+    )[cells.name]
 
 
 def _brazilian(column: pl.Expr) -> pl.Expr:
     """Write the usual forms, mobile and landline with area code, as `phonenumbers` would."""
-    bare = pl.when(column.str.contains(r"^\+?[0-9\s().-]+$")).then(column.str.replace_all(r"[\s().-]", ""))
+    bare = pl.when(column.str.contains(r"^\+?[0-9\s().-]+$")).then(
+        column.str.replace_all(r"[\s().-]", "")
+    )
     return pl.coalesce(bare.str.extract(INTERNATIONAL), pl.lit("+55") + bare.str.extract(BRAZILIAN))
 
 
@@ -403,13 +468,23 @@ def countries() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for language in ("es", "en", "pt_BR"):
         territories = Locale.parse(language).territories
-        found |= {folded(name): code for code, name in territories.items() if len(code) == 2 and code.isalpha()}  # noqa: PLR2004
-    return found | {code.casefold(): code for code in found.values()} | {"brazil": "BR", "bra": "BR"}
+        found |= {
+            folded(name): code
+            for code, name in territories.items()
+            if len(code) == 2 and code.isalpha()
+        }
+    return (
+        found | {code.casefold(): code for code in found.values()} | {"brazil": "BR", "bra": "BR"}
+    )
 
 
 def folded(text: str) -> str:
     """Write a name without case and accents."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold().strip()) if not unicodedata.combining(c))
+    return "".join(
+        c
+        for c in unicodedata.normalize("NFKD", text.casefold().strip())
+        if not unicodedata.combining(c)
+    )
 
 
 def _list(column: pl.Series) -> pl.Series:
@@ -419,7 +494,10 @@ def _list(column: pl.Series) -> pl.Series:
     parts = frame.select(split.alias("cell"))["cell"]
     json_cells = column.str.starts_with("[").fill_null(value=False)
     if json_cells.any():
-        read = [_json_texts(cell) if is_json else None for cell, is_json in zip(column, json_cells, strict=True)]
+        read = [
+            _json_texts(cell) if is_json else None
+            for cell, is_json in zip(column, json_cells, strict=True)
+        ]
         arrays = pl.Series("cell", read, dtype=pl.List(pl.String))
         parts = frame.select(pl.coalesce(pl.lit(arrays), pl.lit(parts)).alias("cell"))["cell"]
     filled = pl.col("cell").list.eval(pl.element().filter(pl.element() != ""))
@@ -434,7 +512,11 @@ def _json_texts(cell: str) -> list[str] | None:
         return None
     if not isinstance(values, list):
         return None
-    return [value.strip() if isinstance(value, str) else json.dumps(value) for value in values if value is not None]
+    return [
+        value.strip() if isinstance(value, str) else json.dumps(value)
+        for value in values
+        if value is not None
+    ]
 
 
 def _legal_bases(table: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -447,12 +529,20 @@ def _legal_bases(table: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]
     bad = [cell for cell, bases in read.items() if bases is None]
     problems.append(
         flaws(
-            table.filter(cells.is_in(bad)), code="NOT_LEGAL_BASES", field=LEGAL_BASES_CELL, limit=None, fatal=True
+            table.filter(cells.is_in(bad)),
+            code="NOT_LEGAL_BASES",
+            field=LEGAL_BASES_CELL,
+            limit=None,
+            fatal=True,
         )
     )
     names = sorted({name for bases in read.values() for name in bases or {}})
     spread = [
-        pl.Series(name, [(read.get(cell) or {}).get(name) if cell else None for cell in cells], dtype=pl.String)
+        pl.Series(
+            name,
+            [(read.get(cell) or {}).get(name) if cell else None for cell in cells],
+            dtype=pl.String,
+        )
         for name in names
     ]
     return table.drop(LEGAL_BASES_CELL).with_columns(spread), problems
@@ -479,7 +569,9 @@ def _read_legal_bases(cell: str) -> dict[str, str] | None:
     if not isinstance(bases, list) or not all(isinstance(base, dict) for base in bases):
         return None
     categories = [base.get("category") for base in bases]
-    if len(set(map(str, categories))) < len(bases) or not all(isinstance(name, str) for name in categories):
+    if len(set(map(str, categories))) < len(bases) or not all(
+        isinstance(name, str) for name in categories
+    ):
         return None
     return dict(_parts_of(bases))
 

@@ -1,7 +1,8 @@
 """Bring the rows of one order together wherever they stand in the input, with bounded memory.
 
-All rows are read before the first one goes on: only then is known how dates and amounts are written. In memory are one 64-bit hash and one ordinal per row; the rows themselves wait in a spill file. Events keep the order
-of their first row, and each group that comes out holds whole events.
+All rows are read before the first one goes on: only then is known how dates and amounts are
+written. In memory are one 64-bit hash and one ordinal per row; the rows themselves wait in a spill
+file. Events keep the order of their first row, and each group that comes out holds whole events.
 """
 
 from collections.abc import Iterator
@@ -26,13 +27,13 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
 
     Args:
         groups: Rows under the schema's names, in file order.
-        by: Column whose equal values make one event; None where each row is an event. Rows without a value are
-            events of their own.
+        by: Column whose equal values make one event; None where each row is an event. Rows without
+            a value are events of their own.
         scratch: Folder for the spill files, which are removed at the end.
 
     Yields:
-        The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside, hold what the
-        event's first filled one says.
+        The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside,
+        hold what the event's first filled one says.
     """
     spill = _Spill(scratch)
     late: _Late | None = None
@@ -49,12 +50,16 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
         for position, lines in enumerate(events):
             strays = homes[lines] != position
             if strays.any():
-                table = spill.table(position).with_columns(pl.Series(EVENT, lines), pl.Series(HOME, homes[lines]))
+                table = spill.table(position).with_columns(
+                    pl.Series(EVENT, lines), pl.Series(HOME, homes[lines])
+                )
                 late.add(table.filter(strays))
         for position, lines in enumerate(events):
             table = spill.table(position).with_columns(pl.Series(EVENT, lines))
             at_home = table.filter(homes[lines] == position)
-            together = pl.concat([at_home, *late.take(position)]).sort(EVENT, ROW, maintain_order=True)
+            together = pl.concat([at_home, *late.take(position)]).sort(
+                EVENT, ROW, maintain_order=True
+            )
             if together.height:
                 yield RowGroup(_inherit(together))
     finally:
@@ -91,7 +96,9 @@ def _inherit(table: pl.DataFrame) -> pl.DataFrame:
     """Fill empty cells of an event's header from its first filled one; items are each row's own."""
     if table[EVENT].n_unique() == table.height:
         return table
-    header = [name for name in table.columns if name not in {ROW, EVENT} and not name.startswith(ITEM)]
+    header = [
+        name for name in table.columns if name not in {ROW, EVENT} and not name.startswith(ITEM)
+    ]
     return table.with_columns(
         pl.coalesce(pl.col(name), pl.col(name).drop_nulls().first().over(EVENT)) for name in header
     )
@@ -112,19 +119,27 @@ class _Spill:
         if self._writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
             self._writer = pa.ipc.new_file(self._path, data.schema, options=options)
-        self._writer.write_batch(data.combine_chunks().to_batches()[0] if data.num_rows else _empty(data.schema))
+        self._writer.write_batch(
+            data.combine_chunks().to_batches()[0] if data.num_rows else _empty(data.schema)
+        )
         return 1
 
     def add(self, table: pl.DataFrame, by: str) -> np.ndarray:
         self.keep(table)
-        key = pl.when(pl.col(by).is_null()).then(pl.col(ROW).hash(seed=1)).otherwise(pl.col(by).hash(seed=2))
+        key = (
+            pl.when(pl.col(by).is_null())
+            .then(pl.col(ROW).hash(seed=1))
+            .otherwise(pl.col(by).hash(seed=2))
+        )
         return table.select(key.alias("hash"))["hash"].to_numpy()
 
     def table(self, position: int) -> pl.DataFrame:
         if self._reader is None:
             assert self._writer is not None  # noqa: S101 -- read only after at least one group was added
             self._writer.close()
-            self._source = pa.OSFile(str(self._path))  # mapped pages would count as this process's memory
+            self._source = pa.OSFile(
+                str(self._path)
+            )  # mapped pages would count as this process's memory
             self._reader = pa.ipc.open_file(self._source)
         return pl.DataFrame(pl.from_arrow(self._reader.get_batch(position)))
 
@@ -152,13 +167,16 @@ def _late_lines(events: list[np.ndarray], homes: np.ndarray) -> np.ndarray:
 class _Late:
     """Lines that stand in another group than the one in which their event begins.
 
-    They wait in one file per bucket, a bucket being some neighbouring groups: few enough files to be open at once, and
-    each small enough to be read as a whole when the first of its groups comes up.
+    They wait in one file per bucket, a bucket being some neighbouring groups: few enough files to
+    be open at once, and each small enough to be read as a whole when the first of its groups comes
+    up.
     """
 
     def __init__(self, scratch: Path, counts: np.ndarray) -> None:
         self._scratch = scratch
-        self._bucket_of = np.cumsum(counts) // max(LINES_PER_BUCKET, int(counts.sum()) // MOST_BUCKETS)
+        self._bucket_of = np.cumsum(counts) // max(
+            LINES_PER_BUCKET, int(counts.sum()) // MOST_BUCKETS
+        )
         self._pending: list[pl.DataFrame] = []
         self._files: dict[int, pa.ipc.RecordBatchFileWriter] = {}
         self._open: tuple[int, pl.DataFrame] | None = None
@@ -177,7 +195,10 @@ class _Late:
             self._files.pop(bucket).close()
             path = self._path(bucket)
             with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
-                self._open = bucket, pl.DataFrame(pl.from_arrow(reader.read_all())).sort(HOME, maintain_order=True)
+                self._open = (
+                    bucket,
+                    pl.DataFrame(pl.from_arrow(reader.read_all())).sort(HOME, maintain_order=True),
+                )
             path.unlink()
         if self._open is None or self._open[0] != bucket:
             return []
@@ -201,10 +222,14 @@ class _Late:
         lines = pl.concat(self._pending)
         self._pending.clear()
         lines = lines.with_columns(pl.Series("#bucket", self._bucket_of[lines[HOME].to_numpy()]))
-        for (bucket,), part in lines.partition_by("#bucket", as_dict=True, include_key=False).items():
+        for (bucket,), part in lines.partition_by(
+            "#bucket", as_dict=True, include_key=False
+        ).items():
             data = part.to_arrow().combine_chunks()
             if bucket not in self._files:
                 options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-                self._files[bucket] = pa.ipc.new_file(str(self._path(bucket)), data.schema, options=options)
+                self._files[bucket] = pa.ipc.new_file(
+                    str(self._path(bucket)), data.schema, options=options
+                )
             for batch in data.to_batches():
                 self._files[bucket].write_batch(batch)

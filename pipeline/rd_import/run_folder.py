@@ -257,10 +257,10 @@ class FolderWriter:
         self._close("places")
         first = 0
         for places in self.folder.places():
-            events = pl.Series(EVENT, event_of[first : first + places.height])
-            rows = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
+            ordinals = pl.Series(EVENT, event_of[first : first + places.height])
+            numbers = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
             placed = places.with_columns(
-                rows, pl.when(events != NO_EVENT).then(events).alias(EVENT)
+                numbers, pl.when(ordinals != NO_EVENT).then(ordinals).alias(EVENT)
             )
             self.write("rows", placed.to_arrow())
             first += places.height
