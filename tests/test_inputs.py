@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from conftest import REAL_EXPORTS, Command
 from rd_import.sandbox import Sandbox
 from test_main_job import ORDER, TYPE, orders, save
@@ -54,20 +55,32 @@ def test_a_compressed_file_is_known_by_its_content(
     assert [row["line_number"] for row in done.audit] == [2, 3]
 
 
-def test_every_table_of_an_archive_is_read(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_every_table_of_an_archive_is_read(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     path = tmp_path / "exports.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.csv", CONTENT)
-        archive.writestr("b.csv.gz", gzip.compress(CONTENT.replace(b",1,BRL", b",3,BRL").replace(b",2,BRL", b",4,BRL")))
+        archive.writestr(
+            "b.csv.gz",
+            gzip.compress(CONTENT.replace(b",1,BRL", b",3,BRL").replace(b",2,BRL", b",4,BRL")),
+        )
         archive.writestr("__MACOSX/a.csv", b"\x00\x05")
         archive.writestr("read me.pdf", b"%PDF")
     done = rd_import(path, *TYPE, "--json", "--audit", tmp_path / "a.parquet")
     assert done.json["states"] == {"accepted": 4}
-    assert [Path(row["source_file"]).name for row in done.audit] == ["a.csv", "a.csv", "b.csv.gz", "b.csv.gz"]
+    assert [Path(row["source_file"]).name for row in done.audit] == [
+        "a.csv",
+        "a.csv",
+        "b.csv.gz",
+        "b.csv.gz",
+    ]
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_a_file_that_was_cut_off_is_refused(packer: str, tmp_path: Path, rd_import: Command) -> None:
+def test_a_file_that_was_cut_off_is_refused(
+    packer: str, tmp_path: Path, rd_import: Command
+) -> None:
     """What is missing cannot be known, so nothing of it is sent."""
     rows = b"".join(b"z%d@example.com,%d,BRL,20.00,1\n" % (i, i * i) for i in range(9000))
     whole = PACKERS[packer](CONTENT + rows)
@@ -103,7 +116,12 @@ def test_an_archive_with_a_password_is_refused(tmp_path: Path, rd_import: Comman
 
 def test_a_workbook_with_a_password_is_refused(tmp_path: Path, rd_import: Command) -> None:
     path = tmp_path / "orders.xlsx"
-    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000) + "EncryptedPackage".encode("utf-16-le") + bytes(500))
+    path.write_bytes(
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+        + bytes(2000)
+        + "EncryptedPackage".encode("utf-16-le")
+        + bytes(500)
+    )
     done = rd_import("check", path, *TYPE)
     assert done.code == 2
     assert "password" in done.err
@@ -121,11 +139,15 @@ def test_stdin_is_read_once_and_leaves_no_copy(
     assert list(tmp_path.glob("rd-import-*")) == []
 
 
-def test_an_object_of_a_store_is_read_by_its_address(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_an_object_of_a_store_is_read_by_its_address(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     fsspec = pytest.importorskip("fsspec")
     with fsspec.open("memory://bucket/orders.csv", "wb") as file:
         file.write(CONTENT)
-    done = rd_import("memory://bucket/orders.csv", *TYPE, "--json", "--audit", tmp_path / "a.parquet")
+    done = rd_import(
+        "memory://bucket/orders.csv", *TYPE, "--json", "--audit", tmp_path / "a.parquet"
+    )
     assert done.json["states"] == {"accepted": 2}
     assert done.audit[0]["source_file"] == "memory://bucket/orders.csv"
     missing = rd_import("check", "memory://bucket/none.csv", *TYPE)
@@ -133,11 +155,17 @@ def test_an_object_of_a_store_is_read_by_its_address(tmp_path: Path, rd_import: 
     assert "cannot be read" in missing.err
 
 
-def test_a_folder_and_a_pattern_name_files_in_order(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_a_folder_and_a_pattern_name_files_in_order(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for number, packer in enumerate(("gz", "xz"), start=1):
-        content = CONTENT.replace(b"\nana", b"\nana").replace(b",1,BRL", b",%d1,BRL" % number).replace(b",2,BRL", b",%d2,BRL" % number)
+        content = (
+            CONTENT.replace(b"\nana", b"\nana")
+            .replace(b",1,BRL", b",%d1,BRL" % number)
+            .replace(b",2,BRL", b",%d2,BRL" % number)
+        )
         (folder / f"orders-{number}.csv.{packer}").write_bytes(PACKERS[packer](content))
     (folder / "notes.md").write_text("not data", "utf-8")
     by_folder = rd_import(folder, *TYPE, "--json", "--audit", tmp_path / "a.parquet")
@@ -156,38 +184,64 @@ def test_a_workbook_is_read_with_ids_and_dates_as_they_are(
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.append(["Pedidos da loja"])
-    sheet.append(["email", "identifier", "currency", "price", "total_items", "mobile_phone", "event_timestamp"])
-    sheet.append(["ana@example.com", "00123", "BRL", 1234.5, 1, 5511999368273, datetime(2026, 3, 15, 14, 53)])  # noqa: DTZ001
+    sheet.append(
+        [
+            "email",
+            "identifier",
+            "currency",
+            "price",
+            "total_items",
+            "mobile_phone",
+            "event_timestamp",
+        ]
+    )
+    sheet.append(
+        ["ana@example.com", "00123", "BRL", 1234.5, 1, 5511999368273, datetime(2026, 3, 15, 14, 53)]
+    )
     sheet.append(["zoe@example.com", 2, "BRL", 20, 1, "#N/A", None])
     sheet.append(["Total", None, None, 1254.5])
     book.save(tmp_path / "orders.csv")  # the wrong extension matters to nobody
     done = rd_import(tmp_path / "orders.csv", *TYPE, "--json", "--audit", tmp_path / "a.parquet")
     assert done.json["states"] == {"accepted": 2, "filtered": 1}
     first, second = (one.event["payload"] for one in sandbox.events())
-    assert (first["identifier"], first["price"], first["mobile_phone"]) == ("00123", 1234.5, "+5511999368273")
+    assert (first["identifier"], first["price"], first["mobile_phone"]) == (
+        "00123",
+        1234.5,
+        "+5511999368273",
+    )
     assert second["identifier"] == "2"
     assert "mobile_phone" not in second
     assert done.audit[0]["source_timestamp"].isoformat() == "2026-03-15T17:53:00+00:00"
 
 
-def test_json_lines_keep_digits_and_items(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_json_lines_keep_digits_and_items(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     lines = [
         {**ORDER, "identifier": 1234567890123456789, "price": 10.10, "total_items": None,
          "line_items": [{"sku": "0012", "product_title": "A", "price": 1, "quantity": 2}, {"sku": "B", "product_title": "B", "price": 2, "quantity": 1}]},
         {**ORDER, "identifier": "007"},
     ]  # fmt: skip
     path = tmp_path / "orders.jsonl"
-    path.write_text("\n".join([json.dumps(lines[0]), "{broken", "", json.dumps(lines[1])]) + "\n", "utf-8")
+    path.write_text(
+        "\n".join([json.dumps(lines[0]), "{broken", "", json.dumps(lines[1])]) + "\n", "utf-8"
+    )
     done = rd_import(path, *TYPE, "--json", "--audit", tmp_path / "a.parquet")
     assert done.json["states"] == {"accepted": 2, "invalid": 1}
-    assert [(row["line_number"], row["error_code"]) for row in done.audit] == [(1, None), (2, "BROKEN_JSON"), (4, None)]
+    assert [(row["line_number"], row["error_code"]) for row in done.audit] == [
+        (1, None),
+        (2, "BROKEN_JSON"),
+        (4, None),
+    ]
     first, second = (one.event["payload"] for one in sandbox.events())
     assert first["identifier"] == "1234567890123456789"
     assert [item["sku"] for item in first["line_items"]] == ["0012", "B"]
     assert second["identifier"] == "007"
 
 
-def test_parquet_keeps_digits_zones_and_nested_items(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_parquet_keeps_digits_zones_and_nested_items(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     table = pa.table(
         {
             "email": pa.array(["ana@example.com"]).dictionary_encode(),
@@ -195,12 +249,16 @@ def test_parquet_keeps_digits_zones_and_nested_items(tmp_path: Path, rd_import: 
             "currency": pa.array(["BRL"], pa.large_string()),
             "price": pa.array([Decimal("1234.50")], pa.decimal128(12, 2)),
             "total_items": pa.array([1], pa.int8()),
-            "event_timestamp": pa.array([1_773_597_180_000_000_000], pa.timestamp("ns", "America/Sao_Paulo")),
+            "event_timestamp": pa.array(
+                [1_773_597_180_000_000_000], pa.timestamp("ns", "America/Sao_Paulo")
+            ),
             "line_items": [[{"sku": "0012", "product_title": "A", "price": 1.5, "quantity": 1}]],
         }
     )
     pq.write_table(table, tmp_path / "orders.parquet", use_deprecated_int96_timestamps=False)
-    done = rd_import(tmp_path / "orders.parquet", *TYPE, "--json", "--audit", tmp_path / "a.parquet")
+    done = rd_import(
+        tmp_path / "orders.parquet", *TYPE, "--json", "--audit", tmp_path / "a.parquet"
+    )
     assert done.json["states"] == {"accepted": 1}
     [stored] = sandbox.events()
     assert stored.event["payload"]["identifier"] == "1234567890123456789"
@@ -209,7 +267,11 @@ def test_parquet_keeps_digits_zones_and_nested_items(tmp_path: Path, rd_import: 
 
 
 def test_a_picture_or_document_is_named_as_such(tmp_path: Path, rd_import: Command) -> None:
-    for name, content in {"a PDF document": b"%PDF-1.7", "a picture": b"\x89PNG\r\n", "a 7z archive": b"7z\xbc\xaf\x27\x1c"}.items():
+    for name, content in {
+        "a PDF document": b"%PDF-1.7",
+        "a picture": b"\x89PNG\r\n",
+        "a 7z archive": b"7z\xbc\xaf\x27\x1c",
+    }.items():
         (tmp_path / "orders.csv").write_bytes(content + bytes(100))
         done = rd_import("check", tmp_path / "orders.csv", *TYPE)
         assert (done.code, name in done.err) == (2, True)
@@ -245,7 +307,9 @@ def test_parquet_files_of_other_projects_give_their_rows_or_a_clean_error(name: 
         "except ExportError as error:\n    print('refused', error)\n"
     )
     path = REAL_EXPORTS / "parquet" / name
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     if expected["pyarrow"].startswith("error"):
         assert done.stdout.startswith("refused")
@@ -254,11 +318,22 @@ def test_parquet_files_of_other_projects_give_their_rows_or_a_clean_error(name: 
         assert done.stdout.split() == [expected["pyarrow"].split()[0]]
 
 
-def test_one_run_takes_files_of_different_forms(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_one_run_takes_files_of_different_forms(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     """Each file has its own marks: a comma in one, a point in the other."""
-    a = save(tmp_path / "a.csv", orders({"price": "1.234,56", "event_timestamp": "26/04/2026 10:00"}), ";")
-    b = save(tmp_path / "b.csv", orders({"identifier": "2", "price": "1,234.56", "event_timestamp": "04/26/2026 10:00"}))
+    a = save(
+        tmp_path / "a.csv",
+        orders({"price": "1.234,56", "event_timestamp": "26/04/2026 10:00"}),
+        ";",
+    )
+    b = save(
+        tmp_path / "b.csv",
+        orders({"identifier": "2", "price": "1,234.56", "event_timestamp": "04/26/2026 10:00"}),
+    )
     done = rd_import(a, b, *TYPE, "--json", "--audit", tmp_path / "audit.parquet")
     assert done.json["states"] == {"accepted": 2}
     assert [one.event["payload"]["price"] for one in sandbox.events()] == [1234.56, 1234.56]
-    assert {row["source_timestamp"].isoformat() for row in done.audit} == {"2026-04-26T13:00:00+00:00"}
+    assert {row["source_timestamp"].isoformat() for row in done.audit} == {
+        "2026-04-26T13:00:00+00:00"
+    }

@@ -1,6 +1,7 @@
 """Torture files of other projects: each is read exactly as its truth says, or refused at the right line."""
 
 import pytest
+
 from conftest import REAL_EXPORTS, Command
 from torture import ROOT, Case, cases, ours, score_ours
 
@@ -41,6 +42,8 @@ def test_without_a_flag_greek_text_is_asked_about(rd_import: Command) -> None:
     asked = rd_import("check", path, *words, "--set", "conversion_identifier=x")
     assert asked.code == 7
     assert "--encoding" in asked.err
-    told = rd_import("check", path, *words, "--set", "conversion_identifier=x", "--encoding", "iso-8859-7")
+    told = rd_import(
+        "check", path, *words, "--set", "conversion_identifier=x", "--encoding", "iso-8859-7"
+    )
     assert told.code == 0
     assert "Λεωνιδας" in told.out

@@ -1,7 +1,8 @@
 """The torture files with their right readings, and how well a reader does on them.
 
-A reader is asked for a file's data rows. `exact`: the right rows. `refused`: an error, or the rows that it cannot read
-named as such, everything else right. `WRONG`: other data without a word, which is what an importer must never do.
+A reader is asked for a file's data rows. `exact`: the right rows. `refused`: an error, or the rows
+that it cannot read named as such, everything else right. `WRONG`: other data without a word, which
+is what an importer must never do.
 """
 
 import csv
@@ -91,7 +92,13 @@ def _frictionless() -> Iterator[Case]:
     def case(name: str, encoding: str = "utf-8-sig", delimiter: str = ",") -> Case:
         return Case(f"frictionless/{name}", told(ROOT / "frictionless" / name, encoding, delimiter))
 
-    for name in ("blank-cells.csv", "blank-rows-multiple.csv", "bom.csv", "duplicate-headers.csv", "implicit-gz.csv"):
+    for name in (
+        "blank-cells.csv",
+        "blank-rows-multiple.csv",
+        "bom.csv",
+        "duplicate-headers.csv",
+        "implicit-gz.csv",
+    ):
         yield case(name)
     for name in ("issue-493.csv", "leading-zeros.csv", "table.csv.gz", "table.csv.xz"):
         yield case(name)
@@ -99,12 +106,15 @@ def _frictionless() -> Iterator[Case]:
         yield case(name, delimiter=";")
     yield case("table-with-accents.csv", "cp1252", ";")
     yield Case(
-        "frictionless/escaping.csv", [["1", "Test line 1"], ["2", 'Test " line 2'], ["3", 'Test " line 3']]
+        "frictionless/escaping.csv",
+        [["1", "Test line 1"], ["2", 'Test " line 2'], ["3", 'Test " line 3']],
     )
     yield Case("frictionless/skip-blank-at-the-end.csv", [None, ["1", "2"]], (2,))
     greek = told(ROOT / "frictionless/table-infer-iso-8859-7.csv", "iso-8859-7")
     yield Case("frictionless/table-infer-iso-8859-7.csv", greek, encoding="iso-8859-7")
-    yield Case("frictionless/without-headers-extra.csv", [["1", "english"], ["2", "中国人"], None], (3,))
+    yield Case(
+        "frictionless/without-headers-extra.csv", [["1", "english"], ["2", "中国人"], None], (3,)
+    )
 
 
 def _pollock() -> Iterator[Case]:
@@ -145,25 +155,41 @@ def _apostrophes() -> tuple[int, ...]:
 
 
 def _survey() -> Iterator[Case]:
-    for name in ("GPC_DCLG_December_2015_for_Publication", "dwp-cmg-spend-1214", "over25k-transparency"):
+    for name in (
+        "GPC_DCLG_December_2015_for_Publication",
+        "dwp-cmg-spend-1214",
+        "over25k-transparency",
+    ):
         yield Case(f"pollock_survey/{name}.csv", told(ROOT / f"pollock_survey/{name}.csv"))
     name = "pollock_survey/20170320-ePC_Data-Travel-Stationery.csv"
-    rows = [row for row in told(ROOT / name) if not row[0].startswith(("Row Labels", "Grand Total", "Summary"))]
+    rows = [
+        row
+        for row in told(ROOT / name)
+        if not row[0].startswith(("Row Labels", "Grand Total", "Summary"))
+    ]
     yield Case(name, rows)
 
 
-# --- readers -----------------------------------------------------------------------------------------------------
+# --- readers --------------------------------------------------------------------------------------
+# ---------------
 
 
 def ours(case: Case) -> tuple[Reading, list[int]]:
     """Read with rd-import: rows as text, None where a row is set aside, and the physical lines of those."""
-    job = Job(exports=(str(ROOT / case.file),), event_type="CONVERSION", encoding=case.encoding, header=case.header)
+    job = Job(
+        exports=(str(ROOT / case.file),),
+        event_type="CONVERSION",
+        encoding=case.encoding,
+        header=case.header,
+    )
     rows: Reading = []
     lines: list[int] = []
     with ExitStack() as spool:
         for group in read(find_exports(job, spool)):
             codes = dict(group.problems.select("#row", "code").iter_rows())
-            for row, line in zip(group.rows.table.iter_rows(named=True), group.line_numbers.to_pylist(), strict=True):
+            for row, line in zip(
+                group.rows.table.iter_rows(named=True), group.line_numbers.to_pylist(), strict=True
+            ):
                 code = codes.get(row.pop("#row"))
                 if code in {"TOTALS_ROW", "REPEATED_HEADER"}:
                     continue

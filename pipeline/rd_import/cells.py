@@ -1,7 +1,7 @@
 """Text cells -> typed cells, column by column. Pure.
 
-A cell that cannot be read as its field's type is never guessed: where the event needs the field, the row is invalid;
-where the field is optional, it is left out, with a warning.
+A cell that cannot be read as its field's type is never guessed: where the event needs the field,
+the row is invalid; where the field is optional, it is left out, with a warning.
 """
 
 import json
@@ -13,11 +13,11 @@ from itertools import pairwise
 from typing import Final
 
 import polars as pl
-from rdstation_events.checks import EMAIL, URL
-from rdstation_events.event_type import EventType, FieldSpec
 
 from rd_import.match import LEGAL_BASES_CELL
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rdstation_events.checks import EMAIL, URL
+from rdstation_events.event_type import EventType, FieldSpec
 
 DEFAULT_ZONE: Final = "America/Sao_Paulo"
 HOME: Final = "BR"  # the country of phones that name none
@@ -25,25 +25,34 @@ TRUE: Final = ("true", "1", "sim", "s", "yes", "y", "verdadeiro", "v")
 FALSE: Final = ("false", "0", "não", "nao", "n", "no", "falso", "f")
 LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
-ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)"
+RFC_3339: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})$"
+ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)"
 TIMESTAMP: Final = (
-    r"^(?<a>\d{4}|\d{1,2})[-/.](?<b>\d{1,2})[-/.](?<c>\d{4}|\d{1,2})"
-    r"(?:(?:[Tt]|,?\s+)(?<hour>\d{1,2})[:h](?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d{1,9}))?)?"
+    r"^(?<a>[0-9]{4}|[0-9]{1,2})[-/.](?<b>[0-9]{1,2})[-/.](?<c>[0-9]{4}|[0-9]{1,2})"
+    r"(?:(?:[Tt]|,?\s+)(?<hour>[0-9]{1,2})[:h](?<minute>[0-9]{2})(?::(?<second>[0-9]{2})(?:[.,](?<fraction>[0-9]{1,9}))?)?"
     rf"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*{ZONE}?)?$"
 )
 CURRENCY: Final = r"(?:[A-Z]{0,3}\$|[€£¥]|BRL|USD|EUR|ARS|MXN|CLP|COP|PEN|UYU|CAD)"
-AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[\d.,][\d.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
-NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*\d\s*-)$"
-GROUPED: Final = r"^(?:\d{1,3}(?:G\d{3})+(?:D\d*)?|\d+(?:D\d*)?|D\d+)$"
-CLOCK: Final = r"^(?<h>\d{1,4}):(?<m>[0-5]\d):(?<s>[0-5]\d)$"
-UNITS: Final = r"^(?:(?<h>\d+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>\d+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>\d+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
+PLAIN_DIGITS: Final = r"^-?[0-9]+$"
+PLAIN_POINT: Final = r"^-?[0-9]+(?:\.[0-9]+)?$"
+AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
+NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
+GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
+CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
+UNIT: Final = r"[0-9]\s*(?:[hms]|min)"
+UNITS: Final = r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>[0-9]+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>[0-9]+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
 PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
 """E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
-BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9]\d{7}|3[2-6]\d{6}))$"
-DAMAGE: Final = r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
-LOST_DIGITS: Final = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?\d{1,3}$"
-DATE_AS_NUMBER: Final = r"^[2-7]\d{4}(?:[.,]\d+)?$"  # days since 1900: 1954 to 2119
-DURATIONS: Final = frozenset({"call_duration", "media_duration", "media_user_interaction_duration"})  # seconds
+BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9][0-9]{7}|3[2-6][0-9]{6}))$"
+INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
+DAMAGE: Final = (
+    r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
+)
+LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
+DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119
+DURATIONS: Final = frozenset(
+    {"call_duration", "media_duration", "media_user_interaction_duration"}
+)  # seconds
 PLACES: Final[Mapping[str, str]] = {"shipping_country": "country", "shipping_state": "state"}
 ID_COLUMNS: Final = frozenset({"sku", "tracking_code"})
 STATES: Final[Mapping[str, str]] = {
@@ -55,8 +64,6 @@ STATES: Final[Mapping[str, str]] = {
     "sergipe": "SE", "tocantins": "TO",
 }  # fmt: skip
 LEGAL_BASE = ("type", "status")
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,9 @@ def type_cells(group: RowGroup, event_type: EventType, cells: Formats) -> Sifted
     return Sifted(RowGroup(_derive(table, event_type)), pl.concat(problems))
 
 
-def _without_damage(table: pl.DataFrame, event_type: EventType) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+def _without_damage(
+    table: pl.DataFrame, event_type: EventType
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, a date turned into a number."""
     problems: list[pl.DataFrame] = []
     for name, dtype in table.schema.items():
@@ -119,7 +128,11 @@ def _without_damage(table: pl.DataFrame, event_type: EventType) -> tuple[pl.Data
         if not broken.any():
             continue
         fatal = spec is not None and needed(spec)
-        problems.append(flaws(table.filter(broken), code="SPREADSHEET_DAMAGE", field=name, limit=None, fatal=fatal))
+        problems.append(
+            flaws(
+                table.filter(broken), code="SPREADSHEET_DAMAGE", field=name, limit=None, fatal=fatal
+            )
+        )
         table = table.with_columns(pl.when(~broken).then(pl.col(name)).alias(name))
     return table, problems
 
@@ -128,7 +141,13 @@ def damage_of(spec: FieldSpec | None) -> str:
     """Give the pattern of cells that a spreadsheet destroyed; free text may hold `1E+02`, an id or a phone may not."""
     if spec is not None and spec.kind == "timestamp":
         return f"{DAMAGE}|{LOST_DIGITS}|{DATE_AS_NUMBER}"
-    if spec is not None and spec.kind == "text" and not spec.identity and spec.format != "phone" and not _is_id(spec.column):
+    if (
+        spec is not None
+        and spec.kind == "text"
+        and not spec.identity
+        and spec.format != "phone"
+        and not _is_id(spec.column)
+    ):
         return DAMAGE
     return f"{DAMAGE}|{LOST_DIGITS}"
 
@@ -143,19 +162,25 @@ def _column(
     column = pl.col(spec.column)
     cells = table[spec.column]
     if spec.kind == "number":
-        code, typed = "NOT_A_NUMBER", _per_file(table, spec, formats, lambda form: number(column, form.decimal))
+        code, typed = "NOT_A_NUMBER", _per_file(table, spec, formats, numbers)
     elif spec.column in DURATIONS:
-        code, typed = "NOT_A_DURATION", _per_file(table, spec, formats, lambda form: duration(column, form.decimal))
+        code, typed = "NOT_A_DURATION", _per_file(table, spec, formats, durations)
     elif spec.kind == "integer":
-        code, typed = "NOT_AN_INTEGER", _per_file(table, spec, formats, lambda form: integer(column, form.decimal))
+        code, typed = "NOT_AN_INTEGER", _per_file(table, spec, formats, integers)
     elif spec.kind == "boolean":
-        code, typed = "NOT_A_BOOLEAN", table.select(_boolean(column).alias(spec.column))[spec.column]
+        code, typed = (
+            "NOT_A_BOOLEAN",
+            table.select(_boolean(column).alias(spec.column))[spec.column],
+        )
     elif spec.kind == "timestamp":
-        code, typed = "NOT_A_TIMESTAMP", _per_file(table, spec, formats, lambda form: timestamp(column, form))
+        code, typed = "NOT_A_TIMESTAMP", _per_file(table, spec, formats, timestamps)
     elif spec.kind == "list":
         return _list(cells), pl.DataFrame(schema=PROBLEM_SCHEMA)
     elif spec.format == "http-url" and not needed(spec):
-        code, typed = "INVALID_URL", table.select(_where_it_matches(column, URL).alias(spec.column))[spec.column]
+        code, typed = (
+            "INVALID_URL",
+            table.select(_where_it_matches(column, URL).alias(spec.column))[spec.column],
+        )
     elif spec.format == "email":
         code, typed = "INVALID_EMAIL", emails(cells, keep_wrong=needed(spec))
     elif spec.format == "phone":
@@ -165,7 +190,11 @@ def _column(
     else:
         return cells, pl.DataFrame(schema=PROBLEM_SCHEMA)
     return typed, flaws(
-        table.filter(typed.is_null() & cells.is_not_null()), code=code, field=spec.column, limit=None, fatal=needed(spec)
+        table.filter(typed.is_null() & cells.is_not_null()),
+        code=code,
+        field=spec.column,
+        limit=None,
+        fatal=needed(spec),
     )
 
 
@@ -173,15 +202,15 @@ def _per_file(
     table: pl.DataFrame,
     spec: FieldSpec,
     formats: Sequence[tuple[int, CellFormat]],
-    read: Callable[[CellFormat], pl.Expr],
+    read: Callable[[pl.Series, CellFormat], pl.Series],
 ) -> pl.Series:
     """Read a column in the format of the file that each row is from."""
     ways = [(first, form.of(spec.column)) for first, form in formats]
-    value = read(ways[0][1])
+    typed = read(table[spec.column], ways[0][1])
     for (_, before), (first, form) in pairwise(ways):
         if form != before:
-            value = pl.when(pl.col(ROW) >= first).then(read(form)).otherwise(value)
-    return table.select(value.alias(spec.column))[spec.column]
+            typed = read(table[spec.column], form).zip_with(table[ROW] >= first, typed)
+    return typed
 
 
 def needed(spec: FieldSpec) -> bool:
@@ -189,7 +218,9 @@ def needed(spec: FieldSpec) -> bool:
     return spec.required or spec.identity or spec.required_with is not None
 
 
-def flaws(table: pl.DataFrame, *, code: str, field: str, limit: str | None, fatal: bool) -> pl.DataFrame:
+def flaws(
+    table: pl.DataFrame, *, code: str, field: str, limit: str | None, fatal: bool
+) -> pl.DataFrame:
     """Write one problem per line of `table`, showing the cell of `field`."""
     return table.select(
         pl.col(ROW),
@@ -201,29 +232,43 @@ def flaws(table: pl.DataFrame, *, code: str, field: str, limit: str | None, fata
     )
 
 
-def number(column: pl.Expr, decimal: str) -> pl.Expr:
+def numbers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read amounts: currency sign, grouped thousands, a sign before or behind; a cell of another form is null."""
-    bare = bare_amount(column)
-    value = digits(bare, decimal).cast(pl.Float64, strict=False)
-    value = pl.when(_negative(column)).then(-value).otherwise(value)
-    return pl.when(value.abs() < LARGEST).then(value)
+    value = _plain_text(cells, form.decimal).cast(pl.Float64, strict=False)
+    return value.to_frame().select(
+        pl.when(pl.col(cells.name).abs() < LARGEST).then(pl.col(cells.name))
+    )[cells.name]
 
 
-def integer(column: pl.Expr, decimal: str) -> pl.Expr:
+def integers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read whole numbers; `2,0` and `2.00` are whole."""
-    whole = digits(bare_amount(column), decimal).str.extract(r"^(\d+)(?:\.0*)?$")
-    value = whole.cast(pl.Int64, strict=False)
-    value = pl.when(_negative(column)).then(-value).otherwise(value)
-    return pl.when(value.abs() < int(LARGEST)).then(value)
+    whole = (
+        _plain_text(cells, form.decimal)
+        .str.extract(r"^(-?[0-9]+)(?:\.0*)?$")
+        .cast(pl.Int64, strict=False)
+    )
+    return whole.to_frame().select(
+        pl.when(pl.col(cells.name).abs() < int(LARGEST)).then(pl.col(cells.name))
+    )[cells.name]
+
+
+def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
+    """Write amounts with a decimal point, no groups and no currency; null where one is not of that form."""
+    if cells.str.contains(PLAIN_POINT if decimal == "." else PLAIN_DIGITS).all():
+        return cells  # as most programs write them
+    name = pl.col(cells.name)
+    staged = cells.to_frame().select(
+        name, bare_amount(name).alias("bare"), name.str.contains(NEGATIVE).alias("negative")
+    )
+    plain = digits(pl.col("bare"), decimal)
+    return staged.select(
+        pl.when("negative").then(pl.lit("-") + plain).otherwise(plain).alias(cells.name)
+    )[cells.name]
 
 
 def bare_amount(column: pl.Expr) -> pl.Expr:
     """Give the digits and marks of an amount, without currency, sign and blanks; other text stays as it is."""
     return column.str.replace(AMOUNT, "${digits}").str.strip_chars()
-
-
-def _negative(column: pl.Expr) -> pl.Expr:
-    return column.str.contains(NEGATIVE)
 
 
 def digits(bare: pl.Expr, decimal: str) -> pl.Expr:
@@ -236,13 +281,19 @@ def digits(bare: pl.Expr, decimal: str) -> pl.Expr:
     return pl.when(bare.str.contains(form)).then(plain.str.replace(mark, ".", literal=True))
 
 
-def duration(column: pl.Expr, decimal: str) -> pl.Expr:
+def durations(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read seconds: `58`, `00:00:58`, `1m02s`. `01:32` may be hours or minutes, so it is none."""
-    clock = column.str.extract_groups(CLOCK)
-    units = column.str.to_lowercase().str.extract_groups(UNITS)
-    from_clock = _seconds(clock)
-    from_units = pl.when(column.str.contains(r"\d\s*[hms]|\d\s*min")).then(_seconds(units))
-    return pl.coalesce(integer(column, decimal), from_clock, from_units)
+    whole = integers(cells, form)
+    if whole.null_count() == cells.null_count():
+        return whole
+    column = pl.col(cells.name)
+    clock = _seconds(column.str.extract_groups(CLOCK))
+    units = pl.when(column.str.contains(UNIT)).then(
+        _seconds(column.str.to_lowercase().str.extract_groups(UNITS))
+    )
+    return cells.to_frame().select(pl.coalesce(pl.lit(whole), clock, units).alias(cells.name))[
+        cells.name
+    ]
 
 
 def _seconds(parts: pl.Expr) -> pl.Expr:
@@ -260,61 +311,82 @@ def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
     return pl.when(column.str.contains(pattern)).then(column)
 
 
-def timestamp(column: pl.Expr, form: CellFormat) -> pl.Expr:
+def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read instants: the year first, or day and month in the file's order; local times by the file's zone."""
-    parts = column.str.extract_groups(TIMESTAMP)
-    a, b, c = (parts.struct.field(name) for name in ("a", "b", "c"))
-    by_order = {"dmy": (c, b, a), "mdy": (c, a, b), "ymd": (a, b, c)}
-    year_first = a.str.len_chars() == 4  # noqa: PLR2004 -- digits of a year
+    if cells.null_count() < len(cells) and cells.str.contains(RFC_3339).all():
+        return cells.str.to_datetime(
+            "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us"
+        ).dt.convert_time_zone("UTC")
+    parts = cells.to_frame().select(
+        pl.col(cells.name).str.extract_groups(TIMESTAMP).struct.unnest()
+    )
+    staged = parts.with_columns(
+        *_date(form.dates), _clock().alias("clock"), _offset().alias("offset")
+    )
+    naive = pl.concat_str("date", "clock").str.to_datetime(
+        "%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"
+    )
+    fraction = pl.col("fraction").fill_null("0").str.pad_end(6, "0").str.head(6).cast(pl.Int64)
+    staged = staged.with_columns((naive + pl.duration(microseconds=fraction)).alias("naive"))
+    absolute = (pl.col("naive") - pl.duration(minutes="offset")).dt.replace_time_zone("UTC")
+    local = pl.col("naive").dt.replace_time_zone(
+        form.timezone, ambiguous="earliest", non_existent="null"
+    )
+    zoned = pl.col("zone").is_not_null()
+    return staged.select(
+        pl.when(zoned).then(absolute).otherwise(local.dt.convert_time_zone("UTC")).alias(cells.name)
+    )[cells.name]
+
+
+def _date(order: str) -> Iterator[pl.Expr]:
+    """Write the date's parts as `YYYY-MM-DD`, null where they are of another length."""
+    by_order = {"dmy": "cba", "mdy": "cab", "ymd": "abc"}
+    year_first = pl.col("a").str.len_chars() == 4  # noqa: PLR2004 -- digits of a year
     year, month, day = (
-        pl.when(year_first).then(first).otherwise(other)
-        for first, other in zip(by_order["ymd"], by_order[form.dates], strict=True)
+        pl.when(year_first).then(pl.col(first)).otherwise(pl.col(other))
+        for first, other in zip("abc", by_order[order], strict=True)
     )
     year = pl.when(year.str.len_chars() == 2).then(pl.lit("20") + year).otherwise(year)  # noqa: PLR2004
-    short = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)  # noqa: PLR2004
-    date = pl.concat_str(year, pl.lit("-"), month.str.zfill(2), pl.lit("-"), day.str.zfill(2))
-    naive = pl.when(short).then((date + _clock(parts)).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False, time_unit="us"))
-    fraction = parts.struct.field("fraction").fill_null("0").str.pad_end(6, "0").str.head(6)
-    naive = naive + pl.duration(microseconds=fraction.cast(pl.Int64))
-    zone = parts.struct.field("zone")
-    absolute = (naive - pl.duration(minutes=_offset(zone))).dt.replace_time_zone("UTC")
-    local = naive.dt.replace_time_zone(form.timezone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
-    return pl.when(zone.is_not_null()).then(absolute).otherwise(local)
+    good = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)  # noqa: PLR2004
+    written = pl.concat_str(year, pl.lit("-"), month.str.zfill(2), pl.lit("-"), day.str.zfill(2))
+    yield pl.when(good).then(written).alias("date")
 
 
-def _clock(parts: pl.Expr) -> pl.Expr:
+def _clock() -> pl.Expr:
     """Write a time of day as ` HH:MM:SS`, midnight where there is none; null for an hour that is none."""
-    hour = parts.struct.field("hour").cast(pl.Int64, strict=False)
-    half = parts.struct.field("half").str.to_lowercase().str.head(1)
+    hour = pl.col("hour").cast(pl.Int64, strict=False)
+    half = pl.col("half").str.to_lowercase().str.head(1)
     of_twelve = hour % 12 + pl.when(half == "p").then(12).otherwise(0)
     hour = pl.when(half.is_null()).then(hour).when((hour >= 1) & (hour <= 12)).then(of_twelve)  # noqa: PLR2004
+    hours = hour.cast(pl.String).str.zfill(2)
     text = pl.concat_str(
-        pl.lit(" "),
-        hour.cast(pl.String).str.zfill(2),
-        pl.lit(":"),
-        parts.struct.field("minute"),
-        pl.lit(":"),
-        parts.struct.field("second").fill_null("00"),
+        pl.lit(" "), hours, pl.lit(":"), "minute", pl.lit(":"), pl.col("second").fill_null("00")
     )
-    return pl.when(parts.struct.field("hour").is_null()).then(pl.lit(" 00:00:00")).otherwise(text)
+    return pl.when(pl.col("hour").is_null()).then(pl.lit(" 00:00:00")).otherwise(text)
 
 
-def _offset(zone: pl.Expr) -> pl.Expr:
+def _offset() -> pl.Expr:
     """Give a zone's minutes east of Greenwich."""
+    zone = pl.col("zone")
     sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
-    hours = zone.str.extract(r"^[+-](\d{2})").cast(pl.Int64)
-    minutes = zone.str.extract(r"^[+-]\d{2}:?(\d{2})$").cast(pl.Int64).fill_null(0)
+    hours = zone.str.extract(r"^[+-]([0-9]{2})").cast(pl.Int64)
+    minutes = zone.str.extract(r"^[+-][0-9]{2}:?([0-9]{2})$").cast(pl.Int64).fill_null(0)
     return (sign * (hours * 60 + minutes)).fill_null(0)
 
 
 def emails(cells: pl.Series, *, keep_wrong: bool) -> pl.Series:
-    """Check e-mails: the plain ones by a pattern, each other one by email-validator. None is ever corrected.
+    """Check e-mails: the plain ones by a pattern, each other one by email-validator. None is ever
+    corrected.
 
     Args:
         cells: Trimmed text.
         keep_wrong: Leave wrong ones for the schema to name, which knows the consequence.
     """
-    odd = cells.filter(cells.is_not_null() & ~cells.str.contains(PLAIN_EMAIL)).unique().to_frame("odd")
+    odd = (
+        cells.filter(cells.is_not_null() & ~cells.str.contains(PLAIN_EMAIL))
+        .unique()
+        .to_frame("odd")
+    )
     odd = odd.with_columns(pl.col("odd").str.contains(EMAIL).alias("formed"))
     wrong = [text for text, formed in odd.iter_rows() if formed and not is_email(text)]
     if not keep_wrong:
@@ -345,14 +417,20 @@ def phones(cells: pl.Series, *, keep_unknown: bool) -> pl.Series:
     found = {one: e164(one) or (one if keep_unknown else None) for one in others}
     if not found:
         return known.alias(cells.name)
-    rest = cells.replace_strict(list(found), list(found.values()), default=None, return_dtype=pl.String)
-    return pl.DataFrame({"known": known, "rest": rest}).select(pl.coalesce("known", "rest").alias(cells.name))[cells.name]
+    rest = cells.replace_strict(
+        list(found), list(found.values()), default=None, return_dtype=pl.String
+    )
+    return pl.DataFrame({"known": known, "rest": rest}).select(
+        pl.coalesce("known", "rest").alias(cells.name)
+    )[cells.name]
 
 
 def _brazilian(column: pl.Expr) -> pl.Expr:
-    """Write the two usual forms, mobile and landline with area code, as `phonenumbers` would."""
-    bare = pl.when(column.str.contains(r"^\+?[\d\s().-]+$")).then(column.str.replace_all(r"[\s().-]", ""))
-    return pl.lit("+55") + bare.str.extract(BRAZILIAN)
+    """Write the usual forms, mobile and landline with area code, as `phonenumbers` would."""
+    bare = pl.when(column.str.contains(r"^\+?[0-9\s().-]+$")).then(
+        column.str.replace_all(r"[\s().-]", "")
+    )
+    return pl.coalesce(bare.str.extract(INTERNATIONAL), pl.lit("+55") + bare.str.extract(BRAZILIAN))
 
 
 def e164(text: str) -> str | None:
@@ -390,13 +468,23 @@ def countries() -> Mapping[str, str]:
     found: dict[str, str] = {}
     for language in ("es", "en", "pt_BR"):
         territories = Locale.parse(language).territories
-        found |= {folded(name): code for code, name in territories.items() if len(code) == 2 and code.isalpha()}  # noqa: PLR2004
-    return found | {code.casefold(): code for code in found.values()} | {"brazil": "BR", "bra": "BR"}
+        found |= {
+            folded(name): code
+            for code, name in territories.items()
+            if len(code) == 2 and code.isalpha()
+        }
+    return (
+        found | {code.casefold(): code for code in found.values()} | {"brazil": "BR", "bra": "BR"}
+    )
 
 
 def folded(text: str) -> str:
     """Write a name without case and accents."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold().strip()) if not unicodedata.combining(c))
+    return "".join(
+        c
+        for c in unicodedata.normalize("NFKD", text.casefold().strip())
+        if not unicodedata.combining(c)
+    )
 
 
 def _list(column: pl.Series) -> pl.Series:
@@ -406,7 +494,10 @@ def _list(column: pl.Series) -> pl.Series:
     parts = frame.select(split.alias("cell"))["cell"]
     json_cells = column.str.starts_with("[").fill_null(value=False)
     if json_cells.any():
-        read = [_json_texts(cell) if is_json else None for cell, is_json in zip(column, json_cells, strict=True)]
+        read = [
+            _json_texts(cell) if is_json else None
+            for cell, is_json in zip(column, json_cells, strict=True)
+        ]
         arrays = pl.Series("cell", read, dtype=pl.List(pl.String))
         parts = frame.select(pl.coalesce(pl.lit(arrays), pl.lit(parts)).alias("cell"))["cell"]
     filled = pl.col("cell").list.eval(pl.element().filter(pl.element() != ""))
@@ -421,7 +512,11 @@ def _json_texts(cell: str) -> list[str] | None:
         return None
     if not isinstance(values, list):
         return None
-    return [value.strip() if isinstance(value, str) else json.dumps(value) for value in values if value is not None]
+    return [
+        value.strip() if isinstance(value, str) else json.dumps(value)
+        for value in values
+        if value is not None
+    ]
 
 
 def _legal_bases(table: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
@@ -434,12 +529,20 @@ def _legal_bases(table: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]
     bad = [cell for cell, bases in read.items() if bases is None]
     problems.append(
         flaws(
-            table.filter(cells.is_in(bad)), code="NOT_LEGAL_BASES", field=LEGAL_BASES_CELL, limit=None, fatal=True
+            table.filter(cells.is_in(bad)),
+            code="NOT_LEGAL_BASES",
+            field=LEGAL_BASES_CELL,
+            limit=None,
+            fatal=True,
         )
     )
     names = sorted({name for bases in read.values() for name in bases or {}})
     spread = [
-        pl.Series(name, [(read.get(cell) or {}).get(name) if cell else None for cell in cells], dtype=pl.String)
+        pl.Series(
+            name,
+            [(read.get(cell) or {}).get(name) if cell else None for cell in cells],
+            dtype=pl.String,
+        )
         for name in names
     ]
     return table.drop(LEGAL_BASES_CELL).with_columns(spread), problems
@@ -466,7 +569,9 @@ def _read_legal_bases(cell: str) -> dict[str, str] | None:
     if not isinstance(bases, list) or not all(isinstance(base, dict) for base in bases):
         return None
     categories = [base.get("category") for base in bases]
-    if len(set(map(str, categories))) < len(bases) or not all(isinstance(name, str) for name in categories):
+    if len(set(map(str, categories))) < len(bases) or not all(
+        isinstance(name, str) for name in categories
+    ):
         return None
     return dict(_parts_of(bases))
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 from click_default_group import DefaultGroup
-from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
+from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -373,9 +373,19 @@ def sandbox(port: int, scenario: str | None) -> None:
     server.serve_forever()
 
 
+def _give_memory_back() -> None:
+    """Have the allocators of polars and pyarrow return memory at once; they read this when they are loaded.
+
+    Measured on 100,000 rows: 322 MB become 279, for 0.2 s (docs/reading.md).
+    """
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a command knows better: as Ctrl-C
+    _give_memory_back()
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

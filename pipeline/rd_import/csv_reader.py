@@ -1,16 +1,17 @@
 """The bytes of one CSV file -> groups of rows whose cells are the file's own text.
 
-A file is cut into records by the parity of its quotes, on whole blocks of bytes at once: that gives each record's bytes
-and physical line, and proves that the quotes are well formed. Only then is a block given to polars, which reads such a
-block faithfully. A block whose quotes are not well formed, or whose dialect polars does not know, is read record by
-record with Python's csv in strict mode, so that a broken record costs one row and not its neighbours; the next block is
-tried the fast way again.
+A file is cut into records by the parity of its quotes, on whole blocks of bytes at once: that gives
+each record's bytes and physical line, and proves that the quotes are well formed. Only then is a
+block given to polars, which reads such a block faithfully. A block whose quotes are not well
+formed, or whose dialect polars does not know, is read record by record with Python's csv in strict
+mode, so that a broken record costs one row and not its neighbours; the next block is tried the fast
+way again.
 """
 
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -24,11 +25,14 @@ from rd_import.errors import ExportError
 from rd_import.export import Export
 from rd_import.values import PROBLEM_SCHEMA, RowGroup, SourceGroup
 
-BLOCK_BYTES: Final = 2 << 20  # some 9,000 rows of an ordinary order export; larger blocks are no faster (docs/reading.md)
-MAX_RECORD_BYTES: Final = 4 << 20  # twenty times the largest event; a longer record is a quote that was never closed
+BLOCK_BYTES: Final = (
+    1 << 20
+)  # some 4,500 rows of an ordinary order export; larger blocks cost more memory than they save time
+MAX_RECORD_BYTES: Final = (
+    4 << 20
+)  # twenty times the largest event; a longer record is a quote that was never closed
 KEPT_OF_TOO_LONG: Final = 1 << 16  # of a record beyond the limit, this much is kept to show
 CR: Final = 13
-
 
 
 class Readable(Protocol):
@@ -45,8 +49,8 @@ def csv_groups(export: Export, stream: Readable) -> Iterator[SourceGroup]:
     """Read one file to its end.
 
     Args:
-        export: Its facts; `blank_lines`, `digest` and, where only its first other byte than ASCII tells the encoding,
-            `dialect` are brought up to date on the way.
+        export: Its facts; `blank_lines`, `digest` and, where only its first other byte than ASCII
+            tells the encoding, `dialect` are brought up to date on the way.
         stream: Its bytes, decompressed.
 
     Raises:
@@ -94,7 +98,11 @@ def _working_chunks(stream: Readable, dialect: Dialect, path: str) -> Iterator[b
             except UnicodeError as error:
                 at = error.object[error.start] if isinstance(error, UnicodeDecodeError) else 0
                 raise ExportError(
-                    "not_this_encoding", path=path, encoding=dialect.encoding, line=line, byte=f"0x{at:02x}"
+                    "not_this_encoding",
+                    path=path,
+                    encoding=dialect.encoding,
+                    line=line,
+                    byte=f"0x{at:02x}",
                 ) from error
             line += chunk.count(b"\n")
         if skip:
@@ -112,7 +120,9 @@ def _settled(chunks: Iterator[bytes], export: Export) -> Iterator[bytes]:
         if dialect is not None and not dialect.settled and not chunk.isascii():
             found = narrow_encoding(chunk[: chunk.rfind(b"\n") + 1] or chunk)
             others = tuple(one for one in dialect.findings if one.what != "encoding")
-            export.dialect = replace(dialect, encoding=found.codec, settled=True, findings=(found.finding, *others))
+            export.dialect = replace(
+                dialect, encoding=found.codec, settled=True, findings=(found.finding, *others)
+            )
         yield chunk
 
 
@@ -151,7 +161,7 @@ class _Reading:
     def width(self) -> int:
         return len(self.export.facts.columns)
 
-    def groups(self, data: bytes, line: int, *, last: bool) -> Iterator[SourceGroup]:
+    def groups(self, data: bytes, line: int, *, last: bool) -> Generator[SourceGroup, None, int]:
         """Read the whole records at the beginning of `data`; returns how many bytes they take."""
         block, used = _cut(data, line, self.dialect, last=last) if self.dialect.plain else (None, 0)
         if block is None:
@@ -166,18 +176,27 @@ class _Reading:
 
     def too_long(self, data: bytes, line: int) -> SourceGroup:
         """Set a record aside that no event could hold."""
-        return self._group_of_records([[None] * self.width], [(line, data[:KEPT_OF_TOO_LONG])], [self._overlong(0, data)])
+        return self._group_of_records(
+            [[None] * self.width], [(line, data[:KEPT_OF_TOO_LONG])], [self._overlong(0, data)]
+        )
 
     # --- whole blocks ---
 
     def _group_of_block(self, block: _Block, keep: np.ndarray) -> SourceGroup:
         counts = block.cells[keep]
-        flawed = {int(i): self._wrong_count(int(i), int(counts[i])) for i in np.flatnonzero(counts != self.width)}
+        flawed = {
+            int(i): self._wrong_count(int(i), int(counts[i]))
+            for i in np.flatnonzero(counts != self.width)
+        }
         flawed |= self._unreadable(block, keep)
         good = np.ones(len(keep), dtype=bool)
         good[list(flawed)] = False
         whole = not flawed and len(keep) == len(block.starts) - 1
-        data = block.data if whole else b"".join(self._ended(block.record(i)) for i in keep[good].tolist())
+        data = (
+            block.data
+            if whole
+            else b"".join(self._ended(block.record(i)) for i in keep[good].tolist())
+        )
         table = self._parse(data)
         if flawed:
             table = _spread(table, good)
@@ -221,7 +240,9 @@ class _Reading:
 
     # --- one record after the other ---
 
-    def _record_by_record(self, data: bytes, line: int, *, last: bool) -> Iterator[SourceGroup]:
+    def _record_by_record(
+        self, data: bytes, line: int, *, last: bool
+    ) -> Generator[SourceGroup, None, int]:
         """Read `data` with Python's csv, strictly; what it refuses is an invalid row at its line."""
         lines = data.split(self.end)
         lines = [one + self.end for one in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
@@ -247,7 +268,11 @@ class _Reading:
             else:
                 problem = self._flaw(len(rows), cells, record, reason)
                 problems += [problem] if problem else []
-                rows.append([None] * self.width if problem or cells is None else [cell or None for cell in cells])
+                rows.append(
+                    [None] * self.width
+                    if problem or cells is None
+                    else [cell or None for cell in cells]
+                )
                 places.append((line, record))
             line += taken
             at += taken
@@ -264,7 +289,9 @@ class _Reading:
             while at + taken < len(lines):
                 raw = lines[at + taken]
                 taken += 1
-                text = (raw[:-1] + b"\n" if raw[-1:] == b"\r" else raw).decode(dialect.working_codec, "surrogateescape")
+                text = (raw[:-1] + b"\n" if raw[-1:] == b"\r" else raw).decode(
+                    dialect.working_codec, "surrogateescape"
+                )
                 yield doubled(text) if dialect.escape else text
 
         reader = csv.reader(
@@ -279,7 +306,9 @@ class _Reading:
         except csv.Error as error:
             return None, taken, str(error)
 
-    def _flaw(self, row: int, cells: list[str] | None, record: bytes, reason: str) -> _Problem | None:
+    def _flaw(
+        self, row: int, cells: list[str] | None, record: bytes, reason: str
+    ) -> _Problem | None:
         if cells is None:
             return (row, "BROKEN_QUOTES", None, reason, "", True)
         if len(record) > MAX_RECORD_BYTES:
@@ -289,14 +318,26 @@ class _Reading:
         if b"\0" in record or not _decodes(record, self.dialect.working_codec):
             return self._bad_bytes(row, record)
         if self.dialect.quote == "'" and b'""' in record:
-            return (row, "BROKEN_QUOTES", None, 'a doubled " between single quotes: one or two are meant', "", True)
+            return (
+                row,
+                "BROKEN_QUOTES",
+                None,
+                'a doubled " between single quotes: one or two are meant',
+                "",
+                True,
+            )
         return None
 
     def _group_of_records(
-        self, rows: list[list[str | None]], places: list[tuple[int, bytes]], problems: list[_Problem]
+        self,
+        rows: list[list[str | None]],
+        places: list[tuple[int, bytes]],
+        problems: list[_Problem],
     ) -> SourceGroup:
         return self._group(
-            pl.DataFrame(rows, schema=dict.fromkeys(self.export.facts.columns, pl.String), orient="row"),
+            pl.DataFrame(
+                rows, schema=dict.fromkeys(self.export.facts.columns, pl.String), orient="row"
+            ),
             pa.array([record for _, record in places], type=pa.large_binary()),
             np.array([line for line, _ in places], dtype=np.int64),
             problems,
@@ -324,7 +365,14 @@ class _Reading:
         return (row, "WRONG_NUMBER_OF_CELLS", None, str(cells), str(self.width), True)
 
     def _overlong(self, row: int, record: bytes) -> _Problem:
-        return (row, "RECORD_TOO_LONG", self._column_at(record[:MAX_RECORD_BYTES]), "", str(MAX_RECORD_BYTES), True)
+        return (
+            row,
+            "RECORD_TOO_LONG",
+            self._column_at(record[:MAX_RECORD_BYTES]),
+            "",
+            str(MAX_RECORD_BYTES),
+            True,
+        )
 
     def _bad_bytes(self, row: int, record: bytes) -> _Problem:
         """Name the first byte of a record that is no character, and its column."""
@@ -335,12 +383,21 @@ class _Reading:
             record.decode(self.dialect.working_codec)
         except UnicodeDecodeError as error:
             at = error.start
-        return (row, "BAD_BYTES", self._column_at(record[:at]), f"0x{record[at]:02x}", self.dialect.encoding, True)
+        return (
+            row,
+            "BAD_BYTES",
+            self._column_at(record[:at]),
+            f"0x{record[at]:02x}",
+            self.dialect.encoding,
+            True,
+        )
 
     def _column_at(self, before: bytes) -> str | None:
         """Name the column in which a record's first bytes end."""
         text = before.decode("latin-1")
-        cells = next(csv.reader([text], delimiter=self.dialect.delimiter, quotechar=self.dialect.quote), [""])
+        cells = next(
+            csv.reader([text], delimiter=self.dialect.delimiter, quotechar=self.dialect.quote), [""]
+        )
         columns = self.export.facts.columns
         return columns[len(cells) - 1] if 0 < len(cells) <= len(columns) else None
 
@@ -354,7 +411,8 @@ def _decodes(data: bytes, codec: str) -> bool:
 
 
 def _cut(data: bytes, line: int, dialect: Dialect, *, last: bool) -> tuple[_Block | None, int]:
-    """Cut bytes that begin with a record into records; None where a quote stands in the wrong place.
+    """Cut bytes that begin with a record into records; None where a quote stands in the wrong
+    place.
 
     Returns the block and how many bytes it takes; the rest is the start of a record that goes on.
     """
@@ -371,7 +429,9 @@ def _cut(data: bytes, line: int, dialect: Dialect, *, last: bool) -> tuple[_Bloc
             return None, 0
         ends, used = np.append(ends, len(data) - 1), len(data)
     if used == 0:
-        beyond = len(data) > MAX_RECORD_BYTES and len(newlines) > 0  # a quote was opened and never closed
+        beyond = (
+            len(data) > MAX_RECORD_BYTES and len(newlines) > 0
+        )  # a quote was opened and never closed
         return None if beyond else _empty_block(), 0
     if len(quotes):
         quotes = quotes[: np.searchsorted(quotes, used)]
@@ -394,7 +454,9 @@ def _empty_block() -> _Block:
     return _Block(b"", np.zeros(1, dtype=np.int64), none, none, none.astype(bool))
 
 
-def _well_formed(buffer: np.ndarray, quotes: np.ndarray, used: int, delimiter: int, end: int) -> bool:
+def _well_formed(
+    buffer: np.ndarray, quotes: np.ndarray, used: int, delimiter: int, end: int
+) -> bool:
     """Tell whether every quote opens a cell, closes one, or is one of a doubled pair inside."""
     opening, closing = quotes[0::2], quotes[1::2]
     if len(opening) != len(closing):
@@ -403,14 +465,22 @@ def _well_formed(buffer: np.ndarray, quotes: np.ndarray, used: int, delimiter: i
     before = buffer[np.maximum(opening - 1, 0)]
     good_open = (opening == 0) | (before == delimiter) | (before == end) | (before == quote)
     after = buffer[np.minimum(closing + 1, used - 1)]
-    good_close = (closing == used - 1) | (after == delimiter) | (after == end) | (after == CR) | (after == quote)
+    good_close = (
+        (closing == used - 1)
+        | (after == delimiter)
+        | (after == end)
+        | (after == CR)
+        | (after == quote)
+    )
     return bool(good_open.all() and good_close.all())
 
 
 def _binary(data: bytes, offsets: np.ndarray) -> pa.Array:
     """Wrap a block's bytes as one binary value per record, without copying."""
     return pa.Array.from_buffers(
-        pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(data)]
+        pa.large_binary(),
+        len(offsets) - 1,
+        [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(data)],
     )
 
 

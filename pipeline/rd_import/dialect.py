@@ -1,7 +1,10 @@
-"""What kind of CSV this is: encoding, line ends, delimiter, quoting, and where the header or the first row stands.
+"""What kind of CSV this is: encoding, line ends, delimiter, quoting, and where the header or the
+first row stands.
 
-Every decision is a `Finding`, which the preview shows and a flag overrules. Decided is by trial on the file's first
-records: under the right dialect they all have as many cells as the header, and no quote stands in a wrong place.
+Every decision is a `Finding`, which the preview shows and a flag overrules. Decided is by trial on
+the file's first
+records: under the right dialect they all have as many cells as the header, and no quote stands in a
+    wrong place.
 """
 
 import codecs
@@ -18,11 +21,21 @@ from rd_import.errors import ExportError, JobError, NothingSent
 from rd_import.values import Finding
 
 DELIMITERS: Final = (",", ";", "\t", "|")
-RARE_DELIMITERS: Final = ("^", "~", ":", "\x1f", "\x01", " ")  # tried only where none of the usual ones cuts anything
+RARE_DELIMITERS: Final = (
+    "^",
+    "~",
+    ":",
+    "\x1f",
+    "\x01",
+    " ",
+)  # tried only where none of the usual ones cuts anything
 RARE_CELLS: Final = 4  # and believed only where every record has at least so many cells
 TRIED_RECORDS: Final = 200
 MOST_PREAMBLE: Final = 30  # lines before the header
 CONSISTENT: Final = 0.5  # at least this share of records has the same number of cells
+TITLE_COST: Final = (
+    0.04  # of a line passed over: a delimiter that cuts the first line too is likelier
+)
 SAME: Final = 0.03  # scores this close are a tie
 SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 DATA_SHARE: Final = 0.5  # of the first line's cells: from here on it is no header
@@ -43,12 +56,13 @@ class Dialect:
         escape: Character before a quote inside a cell, where quotes are not doubled.
         space_after: A blank after each delimiter belongs to it.
         line_end: `\\n` (also stands for `\\r\\n`) or `\\r`.
-        start: Bytes before the header (or the first row), after the mark, in the working encoding: a `sep=` line and
-            a preamble.
+        start: Bytes before the header (or the first row), after the mark, in the working encoding:
+            a `sep=` line and a preamble.
         start_line: Physical line on which it begins, from 1.
         has_header: False: the first record is a row.
         cells: How many cells the header, or where there is none most records, have.
-        settled: False where only ASCII was seen, so that the first other byte decides on the encoding.
+        settled: False where only ASCII was seen, so that the first other byte decides on the
+            encoding.
         findings: Why all that.
     """
 
@@ -115,7 +129,9 @@ def find_dialect(  # noqa: PLR0913 -- a file's head and each flag that overrules
     sep = SEP_LINE.fullmatch(text.split(end, 1)[0])
     skipped = len(text.split(end, 1)[0]) + 1 if sep else 0
     body = text[skipped:]
-    trial, delimiter_finding = _best_trial(body, end, path, delimiter or (sep[1] if sep else None), sep is not None, whole=whole)
+    trial, delimiter_finding = _best_trial(
+        body, end, path, delimiter or (sep[1] if sep else None), sep is not None, whole=whole
+    )
     if delimiter:
         delimiter_finding = Finding("delimiter", delimiter, "stated", "stated", "--delimiter")
     first, has_header, header_finding = _header(trial, header)
@@ -133,13 +149,17 @@ def find_dialect(  # noqa: PLR0913 -- a file's head and each flag that overrules
         has_header,
         trial.records[first].width if has_header and trial.records else trial.width,
         known.settled,
-        _all_findings(known, delimiter_finding, header_finding, trial, end, text[:before].count(end)),
+        _all_findings(
+            known, delimiter_finding, header_finding, trial, end, text[:before].count(end)
+        ),
     )
 
 
 def header_cells(record: str, delimiter: str, dialect: Dialect | None = None) -> list[str]:
     """Split a header record into its names, made unique: a second `Estado` becomes `Estado (2)`."""
-    style = _Style() if dialect is None else _Style(dialect.quote, dialect.escape, dialect.space_after)
+    style = (
+        _Style() if dialect is None else _Style(dialect.quote, dialect.escape, dialect.space_after)
+    )
     cells = next(style.reader([record], delimiter, strict=False), [])
     return unique_names(cells)
 
@@ -156,7 +176,8 @@ def unique_names(cells: Sequence[str]) -> list[str]:
 
 
 def doubled(line: str) -> str:
-    """Double the quotes that a backslash escapes, as CSV wants them; a backslash before anything else is a character.
+    """Double the quotes that a backslash escapes, as CSV wants them; a backslash before anything
+    else is a character.
 
     Python's csv would drop every backslash, also that of `8\\'9`.
     """
@@ -171,7 +192,8 @@ def header_place(rows: Sequence[Sequence[str]], stated: bool | None) -> tuple[in
     return place, there
 
 
-# --- trials ------------------------------------------------------------------------------------------------------
+# --- trials ---------------------------------------------------------------------------------------
+# ---------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +204,9 @@ class _Style:
     escape: str | None = None
     space_after: bool = False
 
-    def reader(self, lines: Iterable[str], delimiter: str, *, strict: bool = True) -> Iterator[list[str]]:
+    def reader(
+        self, lines: Iterable[str], delimiter: str, *, strict: bool = True
+    ) -> Iterator[list[str]]:
         return csv.reader(
             map(doubled, lines) if self.escape else lines,
             delimiter=delimiter,
@@ -230,20 +254,38 @@ class _Trial:
 
 
 def _best_trial(
-    text: str, end: str, path: str, stated: str | None, by_sep: bool, *, whole: bool  # noqa: FBT001 -- internal
+    text: str,
+    end: str,
+    path: str,
+    stated: str | None,
+    by_sep: bool,
+    *,
+    whole: bool,
 ) -> tuple[_Trial, Finding]:
     if stated:
         trial = _try(text, end, stated, whole=whole)
-        return trial, Finding("delimiter", stated, "certain", "by_sep_line" if by_sep else "stated", "--delimiter")
+        return trial, Finding(
+            "delimiter", stated, "certain", "by_sep_line" if by_sep else "stated", "--delimiter"
+        )
     trials = [_try(text, end, mark, whole=whole) for mark in DELIMITERS]
     good = [one for one in trials if one.width > 1 and one.score >= CONSISTENT]
     if not good:
         rare = (_try(text, end, mark, whole=whole) for mark in RARE_DELIMITERS)
-        good = [one for one in rare if one.width >= RARE_CELLS and one.score == 1.0 and len(one.records) > 1][:1]
+        good = [
+            one
+            for one in rare
+            if one.width >= RARE_CELLS and one.score == 1.0 and len(one.records) > 1
+        ][:1]
     if not good:
         most = max(trials, key=lambda one: (one.width > 1, one.score * (one.width > 1)))
         how = "one_column" if most.width <= 1 else "few_agree"
-        return most, Finding("delimiter", most.delimiter, "assumed" if most.width <= 1 else "likely", how, "--delimiter")
+        return most, Finding(
+            "delimiter",
+            most.delimiter,
+            "assumed" if most.width <= 1 else "likely",
+            how,
+            "--delimiter",
+        )
     good.sort(key=lambda one: (round(one.score / SAME), one.width), reverse=True)
     best = good[0]
     rivals = [one for one in good[1:] if best.score - one.score < SAME and one.width == best.width]
@@ -257,9 +299,15 @@ def _best_trial(
                 for one in (best, *rivals)
             ),
         )
-    facts = {"share": f"{best.score:.0%}", "records": str(len(best.records)), "cells": str(best.width)}
+    facts = {
+        "share": f"{best.score:.0%}",
+        "records": str(len(best.records)),
+        "cells": str(best.width),
+    }
     confidence = "certain" if best.score == 1.0 and len(good) == 1 else "likely"
-    return best, Finding("delimiter", best.delimiter, confidence, "by_trial", "--delimiter", facts=facts)
+    return best, Finding(
+        "delimiter", best.delimiter, confidence, "by_trial", "--delimiter", facts=facts
+    )
 
 
 def _try(text: str, end: str, delimiter: str, *, whole: bool) -> _Trial:
@@ -282,10 +330,15 @@ def _worth_trying(style: _Style, text: str, delimiter: str) -> bool:
         return False
     if style.space_after and not re.search(rf'{mark} +"', text):
         return False
-    return style.quote != "'" or re.search(rf"(?:{mark}|^)'[^'\n\r]*'(?={mark}|$|\r)", text, re.MULTILINE) is not None
+    return (
+        style.quote != "'"
+        or re.search(rf"(?:{mark}|^)'[^'\n\r]*'(?={mark}|$|\r)", text, re.MULTILINE) is not None
+    )
 
 
-def _records(text: str, end: str, delimiter: str, style: _Style, *, whole: bool) -> Iterator[_Record]:
+def _records(
+    text: str, end: str, delimiter: str, style: _Style, *, whole: bool
+) -> Iterator[_Record]:
     """Cut the head into records; one with broken quotes has no cells and takes one line."""
     lines = [line + "\n" for line in text.split(end)]
     if not whole:
@@ -337,7 +390,13 @@ def _scored(delimiter: str, style: _Style, records: tuple[_Record, ...]) -> _Tri
     width = max(widths, key=lambda one: (widths[one], one == first, one))
     lone = _title_lines(records, width)
     agreeing = sum(one.width == width for one in records[lone:])
-    return _Trial(delimiter, style, records, width, agreeing / max(len(records) - lone, 1) - 0.01 * min(lone, 10))
+    return _Trial(
+        delimiter,
+        style,
+        records,
+        width,
+        agreeing / max(len(records) - lone, 1) - TITLE_COST * min(lone, 5),
+    )
 
 
 def _title_lines(records: Sequence[_Record], width: int) -> int:
@@ -347,7 +406,9 @@ def _title_lines(records: Sequence[_Record], width: int) -> int:
         if one.filled * 2 <= most or not one.cells:
             continue
         following = records[number + 1] if number + 1 < len(records) else None
-        is_title = one.filled <= 2 < most and following is not None and following.filled > one.filled  # noqa: PLR2004
+        is_title = (
+            one.filled <= 2 < most and following is not None and following.filled > one.filled
+        )
         if is_title and following is not None and _data_share(following) == 0:
             continue
         return number
@@ -365,12 +426,18 @@ def _data_share(record: _Record) -> float:
 def _header(trial: _Trial, stated: bool | None) -> tuple[int, bool, Finding]:  # noqa: FBT001 -- yes, no, or unsaid
     first = _title_lines(trial.records, trial.width)
     if stated is not None:
-        found = Finding("header", "yes" if stated else "no", "stated", "stated", _header_flag(there=stated))
+        found = Finding(
+            "header", "yes" if stated else "no", "stated", "stated", _header_flag(there=stated)
+        )
         return first, stated, found
     share = _data_share(trial.records[first]) if first < len(trial.records) else 0.0
     there = share < DATA_SHARE
     how = "names_only" if there else "first_line_is_data"
-    return first, there, Finding("header", "yes" if there else "no", "likely", how, _header_flag(there=there))
+    return (
+        first,
+        there,
+        Finding("header", "yes" if there else "no", "likely", how, _header_flag(there=there)),
+    )
 
 
 def _header_flag(*, there: bool) -> str:
@@ -383,22 +450,36 @@ def _all_findings(
     found = [known.finding, delimiter, header]
     if trial.style != _Style():
         style = trial.style
-        value = style.quote + (f" escaped by {style.escape}" if style.escape else "") + (" after a blank" if style.space_after else "")
+        value = (
+            style.quote
+            + (f" escaped by {style.escape}" if style.escape else "")
+            + (" after a blank" if style.space_after else "")
+        )
         found.append(Finding("quoting", value, "likely", "more_records_fit", ""))
     if end == "\r":
         found.append(Finding("line_ends", "CR", "certain", "no_line_feed", ""))
     if before:
-        found.append(Finding("preamble", str(before), "likely", "before_header", "", facts={"lines": str(before)}))
+        found.append(
+            Finding(
+                "preamble", str(before), "likely", "before_header", "", facts={"lines": str(before)}
+            )
+        )
     return tuple(found)
 
 
 def _decode_head(head: bytes, codec: str, path: str) -> str:
     """Decode what of the head is whole; a byte that is none of a stated or proved encoding is a row's flaw, later."""
-    decoder = codecs.getincrementaldecoder(codec)("surrogateescape" if codec != "utf-7" else "replace")
+    decoder = codecs.getincrementaldecoder(codec)(
+        "surrogateescape" if codec != "utf-7" else "replace"
+    )
     try:
         return decoder.decode(head)
     except UnicodeDecodeError as error:
         line = head[: error.start].count(b"\n") + 1
         raise ExportError(
-            "not_this_encoding", path=path, encoding=codec, line=line, byte=f"0x{head[error.start]:02x}"
+            "not_this_encoding",
+            path=path,
+            encoding=codec,
+            line=line,
+            byte=f"0x{head[error.start]:02x}",
         ) from error

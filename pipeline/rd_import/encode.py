@@ -5,8 +5,6 @@ from collections.abc import Collection
 from typing import Final
 
 import polars as pl
-from rdstation_events import api_facts
-from rdstation_events.event_type import EventType
 
 from rd_import.key_line import key_of
 from rd_import.values import (
@@ -20,6 +18,8 @@ from rd_import.values import (
     EventGroup,
     Sifted,
 )
+from rdstation_events import api_facts
+from rdstation_events.event_type import EventType
 
 BRACKETS: Final = 2  # a body of one event is `[` + event + `]`
 

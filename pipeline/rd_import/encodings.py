@@ -1,8 +1,9 @@
-"""Which encoding a text is in: by its mark, by proof (UTF-8, UTF-16), or by which reading makes words.
+"""Which encoding a text is in: by its mark, by proof (UTF-8, UTF-16), or by which reading makes
+words.
 
-Single-byte encodings cannot be proved: any bytes are text in each of them. What tells them apart is that only the right
-one gives words of the languages that Brazilian shops export in. Where none does, charset-normalizer names what it would
-be, and a person is asked.
+Single-byte encodings cannot be proved: any bytes are text in each of them. What tells them apart is
+that only the right one gives words of the languages that Brazilian shops export in. Where none
+does, charset-normalizer names what it would be, and a person is asked.
 """
 
 import codecs
@@ -25,13 +26,18 @@ SINGLE_BYTE: Final = ("cp1252", "mac-roman", "cp850")
 """Western encodings, the likeliest first. latin-1 is cp1252 without its typographic marks, so it needs no trial."""
 
 SAMPLE_CHARACTERS: Final = 20_000  # non-ASCII ones; more change no verdict
-PLAUSIBLE: Final = 0.5  # mean weight of the accents under the right reading; wrong ones stay below 0.2
+PLAUSIBLE: Final = (
+    0.5  # mean weight of the accents under the right reading; wrong ones stay below 0.2
+)
 CLEARLY: Final = 2.0  # the best reading must be this much better than the next
 USUAL: Final = frozenset("áâãàçéêíóôõúüñÁÂÃÀÇÉÊÍÓÔÕÚÜÑºª")  # Portuguese and Spanish
 OTHER_LETTERS: Final = frozenset("äëïîöûùèìòåæøœßÿÄËÏÎÖÛÙÈÌÒÅÆØŒ")
 SIGNS: Final = frozenset("°–—‘’“”…€£¥§®©™•·«»¡¿×÷¼½¾²³¹\u00a0")
+LONGEST_RUN: Final = 3  # of marks and accents, such as `—“É`
 MOST_ADVISED: Final = 4
-WRONG_NULS: Final = 0.2  # share of NULs at even or odd places from which a text is UTF-16 without a mark
+WRONG_NULS: Final = (
+    0.2  # share of NULs at even or odd places from which a text is UTF-16 without a mark
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,12 @@ def find_encoding(head: bytes, path: str, *, stated: str | None) -> Encoding:
     bom, marked = next(((mark, name) for mark, name in BOMS if head.startswith(mark)), (b"", None))
     if stated:
         codec = known_codec(stated)
-        return Encoding(codec, bom if codec == marked else b"", _finding(codec, "stated", "stated"), settled=True)
+        return Encoding(
+            codec,
+            bom if codec == marked else b"",
+            _finding(codec, "stated", "stated"),
+            settled=True,
+        )
     if marked:
         return Encoding(marked, bom, _finding(marked, "certain", "by_mark"), settled=True)
     wide = _wide(head)
@@ -77,7 +88,9 @@ def narrow_encoding(sample: bytes) -> Encoding:
     good = sum(c > "\x7f" for c in text) - bad
     if good > bad:
         how = "utf8_valid" if bad == 0 else "utf8_mostly"
-        return Encoding("utf-8", b"", _finding("utf-8", "certain" if bad == 0 else "likely", how), settled=True)
+        return Encoding(
+            "utf-8", b"", _finding("utf-8", "certain" if bad == 0 else "likely", how), settled=True
+        )
     scores = {codec: _score(sample, codec) for codec in SINGLE_BYTE}
     first, second = sorted(scores.values(), reverse=True)[:2]
     best = max(scores, key=lambda codec: scores[codec])
@@ -85,7 +98,9 @@ def narrow_encoding(sample: bytes) -> Encoding:
         return Encoding(best, b"", _finding(best, "likely", "by_words"), settled=True)
     codec = best if first >= PLAUSIBLE else SINGLE_BYTE[0]
     readings = tuple(dict.fromkeys((codec, *_advised(sample))))
-    return Encoding(codec, b"", _finding(codec, "open", "no_words", readings=readings), settled=True)
+    return Encoding(
+        codec, b"", _finding(codec, "open", "no_words", readings=readings), settled=True
+    )
 
 
 def known_codec(name: str) -> str:
@@ -127,19 +142,27 @@ def _score(sample: bytes, codec: str) -> float:
     total = 0.0
     for run in re.finditer(r"[^\x00-\x7f]+", text):
         found += len(run[0])
-        total += _weight(run[0], text[max(run.start() - 1, 0) : run.start()], text[run.end() : run.end() + 1])
+        total += _weight(
+            run[0], text[max(run.start() - 1, 0) : run.start()], text[run.end() : run.end() + 1]
+        )
         if found >= SAMPLE_CHARACTERS:
             break
     return total / found if found else 0.0
 
 
 def _weight(run: str, before: str, after: str) -> float:
-    if re.search(r"[^\W\d_]{3}", run):  # no such language has three of them in a row
+    if len(run) > LONGEST_RUN or re.search(
+        r"[^\W\d_]{3}", run
+    ):  # no such language has three accents in a row
         return 0.0
-    if any(c.isupper() for c in run) and (before.islower() or (after.islower() and before.isalpha())):
+    if any(c.isupper() for c in run) and (
+        before.islower() or (after.islower() and before.isalpha())
+    ):
         return 0.0
     within = before.isalpha() and after.isalpha()
-    return sum(_WEIGHTS.get(c, 0.0) if c.isalpha() or c in "’\u00a0" or not within else 0.0 for c in run)
+    return sum(
+        _WEIGHTS.get(c, 0.0) if c.isalpha() or c in "’\u00a0" or not within else 0.0 for c in run
+    )
 
 
 _WEIGHTS: Final[Mapping[str, float]] = {

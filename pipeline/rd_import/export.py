@@ -33,10 +33,12 @@ class Source:
 
 @dataclass(slots=True)
 class Export:
-    """One input file: its facts, known before the first row, and its checksum, known after the last.
+    """One input file: its facts, known before the first row, and its checksum, known after the
+    last.
 
-    `blank_lines` counts lines that are no rows: empty ones and lines of bare delimiters. `not_data` counts rows that
-    hold no data: totals and repeated headers. `second_table` is set where another table begins.
+    `blank_lines` counts lines that are no rows: empty ones and lines of bare delimiters. `not_data`
+    counts rows that hold no data: totals and repeated headers. `second_table` is set where another
+    table begins.
     """
 
     path: Path

@@ -1,10 +1,10 @@
 """Bring the rows of one order together wherever they stand in the input, with bounded memory.
 
-All rows are read before the first one goes on: only then is known how dates and amounts are written. In memory are one 64-bit hash and one ordinal per row; the rows themselves wait in a spill file. Events keep the order
-of their first row, and each group that comes out holds whole events.
+All rows are read before the first one goes on: only then is known how dates and amounts are
+written. In memory are one 64-bit hash and one ordinal per row; the rows themselves wait in a spill
+file. Events keep the order of their first row, and each group that comes out holds whole events.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,10 @@ import pyarrow as pa
 
 from rd_import.values import EVENT, ROW, RowGroup
 
-LATE_LINES_IN_MEMORY: Final = 200_000  # lines far from their event's first row; beyond, they wait on disk
+LINES_IN_MEMORY: Final = 20_000  # lines far from their event's first row; beyond, they wait on disk
+LINES_PER_BUCKET: Final = 25_000  # some 10 MB once they are columns again
+MOST_BUCKETS: Final = 300  # files open at once; systems allow a process 1,024
+HOME: Final = "#home"  # the group in which a line's event begins
 ITEM: Final = "line_items."
 
 
@@ -24,15 +27,16 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
 
     Args:
         groups: Rows under the schema's names, in file order.
-        by: Column whose equal values make one event; None where each row is an event. Rows without a value are
-            events of their own.
+        by: Column whose equal values make one event; None where each row is an event. Rows without
+            a value are events of their own.
         scratch: Folder for the spill files, which are removed at the end.
 
     Yields:
-        The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside, hold what the
-        event's first filled one says.
+        The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside,
+        hold what the event's first filled one says.
     """
     spill = _Spill(scratch)
+    late: _Late | None = None
     try:
         if by is None:
             for position in range(sum(spill.keep(group.table) for group in groups)):
@@ -42,20 +46,26 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
         if not hashes:
             return
         events, homes = _number(hashes)
-        late = _Late(scratch)
+        late = _Late(scratch, _late_lines(events, homes))
         for position, lines in enumerate(events):
             strays = homes[lines] != position
             if strays.any():
-                table = spill.table(position).with_columns(pl.Series(EVENT, lines))
-                late.add(table.filter(strays), homes[lines[strays]])
+                table = spill.table(position).with_columns(
+                    pl.Series(EVENT, lines), pl.Series(HOME, homes[lines])
+                )
+                late.add(table.filter(strays))
         for position, lines in enumerate(events):
             table = spill.table(position).with_columns(pl.Series(EVENT, lines))
             at_home = table.filter(homes[lines] == position)
-            together = pl.concat([at_home, *late.take(position)]).sort(EVENT, ROW, maintain_order=True)
+            together = pl.concat([at_home, *late.take(position)]).sort(
+                EVENT, ROW, maintain_order=True
+            )
             if together.height:
                 yield RowGroup(_inherit(together))
     finally:
         spill.remove()
+        if late is not None:
+            late.remove()
 
 
 def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -65,19 +75,30 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         The event ordinal of each line, per group; and the group in which each event begins.
     """
     sizes = [len(part) for part in hashes]
-    _, first, inverse = np.unique(np.concatenate(hashes), return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty(len(order), dtype=np.uint32)
-    rank[order] = np.arange(len(order), dtype=np.uint32)
-    homes = np.searchsorted(np.cumsum(sizes), first[order], side="right").astype(np.uint32)
-    return np.split(rank[inverse], np.cumsum(sizes)[:-1]), homes
+    every = np.concatenate(hashes)
+    hashes.clear()
+    order = np.argsort(every, kind="stable")  # equal hashes side by side, each in file order
+    every = every[order]
+    begins = np.concatenate(([True], every[1:] != every[:-1]))
+    del every
+    first = order[begins].astype(np.uint32)
+    by_first = np.argsort(first)
+    rank = np.empty(len(first), dtype=np.uint32)
+    rank[by_first] = np.arange(len(first), dtype=np.uint32)
+    homes = np.searchsorted(np.cumsum(sizes), first[by_first], side="right").astype(np.uint32)
+    del by_first, first
+    events = np.empty(len(order), dtype=np.uint32)
+    events[order] = rank[np.cumsum(begins, dtype=np.uint32) - 1]
+    return np.split(events, np.cumsum(sizes)[:-1]), homes
 
 
 def _inherit(table: pl.DataFrame) -> pl.DataFrame:
     """Fill empty cells of an event's header from its first filled one; items are each row's own."""
     if table[EVENT].n_unique() == table.height:
         return table
-    header = [name for name in table.columns if name not in {ROW, EVENT} and not name.startswith(ITEM)]
+    header = [
+        name for name in table.columns if name not in {ROW, EVENT} and not name.startswith(ITEM)
+    ]
     return table.with_columns(
         pl.coalesce(pl.col(name), pl.col(name).drop_nulls().first().over(EVENT)) for name in header
     )
@@ -98,19 +119,27 @@ class _Spill:
         if self._writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
             self._writer = pa.ipc.new_file(self._path, data.schema, options=options)
-        self._writer.write_batch(data.combine_chunks().to_batches()[0] if data.num_rows else _empty(data.schema))
+        self._writer.write_batch(
+            data.combine_chunks().to_batches()[0] if data.num_rows else _empty(data.schema)
+        )
         return 1
 
     def add(self, table: pl.DataFrame, by: str) -> np.ndarray:
         self.keep(table)
-        key = pl.when(pl.col(by).is_null()).then(pl.col(ROW).hash(seed=1)).otherwise(pl.col(by).hash(seed=2))
+        key = (
+            pl.when(pl.col(by).is_null())
+            .then(pl.col(ROW).hash(seed=1))
+            .otherwise(pl.col(by).hash(seed=2))
+        )
         return table.select(key.alias("hash"))["hash"].to_numpy()
 
     def table(self, position: int) -> pl.DataFrame:
         if self._reader is None:
             assert self._writer is not None  # noqa: S101 -- read only after at least one group was added
             self._writer.close()
-            self._source = pa.memory_map(str(self._path))
+            self._source = pa.OSFile(
+                str(self._path)
+            )  # mapped pages would count as this process's memory
             self._reader = pa.ipc.open_file(self._source)
         return pl.DataFrame(pl.from_arrow(self._reader.get_batch(position)))
 
@@ -126,33 +155,81 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=schema)
 
 
+def _late_lines(events: list[np.ndarray], homes: np.ndarray) -> np.ndarray:
+    """Count, for each group, the lines of its events that stand in later groups."""
+    counts = np.zeros(len(events), dtype=np.int64)
+    for position, lines in enumerate(events):
+        home = homes[lines]
+        counts += np.bincount(home[home != position], minlength=len(events))
+    return counts
+
+
 class _Late:
-    """Lines that stand in another group than the one in which their event begins."""
+    """Lines that stand in another group than the one in which their event begins.
 
-    def __init__(self, scratch: Path) -> None:
+    They wait in one file per bucket, a bucket being some neighbouring groups: few enough files to
+    be open at once, and each small enough to be read as a whole when the first of its groups comes
+    up.
+    """
+
+    def __init__(self, scratch: Path, counts: np.ndarray) -> None:
         self._scratch = scratch
-        self._waiting: dict[int, list[pl.DataFrame]] = defaultdict(list)
-        self._lines = 0
-        self._files: dict[int, list[Path]] = defaultdict(list)
+        self._bucket_of = np.cumsum(counts) // max(
+            LINES_PER_BUCKET, int(counts.sum()) // MOST_BUCKETS
+        )
+        self._pending: list[pl.DataFrame] = []
+        self._files: dict[int, pa.ipc.RecordBatchFileWriter] = {}
+        self._open: tuple[int, pl.DataFrame] | None = None
 
-    def add(self, table: pl.DataFrame, homes: np.ndarray) -> None:
-        for home in np.unique(homes):
-            self._waiting[int(home)].append(table.filter(homes == home))
-        self._lines += table.height
-        if self._lines > LATE_LINES_IN_MEMORY:
-            self._to_disk()
+    def add(self, table: pl.DataFrame) -> None:
+        """Keep lines, each with the group that it belongs to."""
+        self._pending.append(table)
+        if sum(one.height for one in self._pending) > LINES_IN_MEMORY:
+            self._flush()
 
     def take(self, home: int) -> list[pl.DataFrame]:
-        found = []
-        for path in self._files.pop(home, ()):
-            found.append(pl.read_ipc(path))
+        """Give the lines of one group; groups are asked for in order."""
+        self._flush()
+        bucket = int(self._bucket_of[home])
+        if bucket in self._files:
+            self._files.pop(bucket).close()
+            path = self._path(bucket)
+            with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as reader:
+                self._open = (
+                    bucket,
+                    pl.DataFrame(pl.from_arrow(reader.read_all())).sort(HOME, maintain_order=True),
+                )
             path.unlink()
-        return found + self._waiting.pop(home, [])
+        if self._open is None or self._open[0] != bucket:
+            return []
+        lines = self._open[1]
+        first, last = (lines[HOME].search_sorted(home, side=side) for side in ("left", "right"))
+        return [lines.slice(first, last - first).drop(HOME)] if last > first else []
 
-    def _to_disk(self) -> None:
-        for home, frames in self._waiting.items():
-            path = self._scratch / f"late-{home}-{len(self._files[home])}.spill"
-            pl.concat(frames).write_ipc(path, compression="lz4")
-            self._files[home].append(path)
-        self._waiting.clear()
-        self._lines = 0
+    def remove(self) -> None:
+        """Remove what is left on disk."""
+        for bucket, writer in self._files.items():
+            writer.close()
+            self._path(bucket).unlink(missing_ok=True)
+        self._files.clear()
+
+    def _path(self, bucket: int) -> Path:
+        return self._scratch / f"late-{bucket}.spill"
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        lines = pl.concat(self._pending)
+        self._pending.clear()
+        lines = lines.with_columns(pl.Series("#bucket", self._bucket_of[lines[HOME].to_numpy()]))
+        for (bucket,), part in lines.partition_by(
+            "#bucket", as_dict=True, include_key=False
+        ).items():
+            data = part.to_arrow().combine_chunks()
+            if bucket not in self._files:
+                options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+                self._files[bucket] = pa.ipc.new_file(
+                    str(self._path(bucket)), data.schema, options=options
+                )
+            for batch in data.to_batches():
+                self._files[bucket].write_batch(batch)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from rdstation_events import api_facts
-
 from rd_import.errors import AccountError, JobError
 from rd_import.key_line import Policy
+from rdstation_events import api_facts
 
 REFUSED_AT_LEAST = 20
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

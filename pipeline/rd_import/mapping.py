@@ -3,11 +3,20 @@
 from typing import Any, Final
 
 import polars as pl
-from rdstation_events.event_type import EventType, FieldSpec
 
 from rd_import.cells import SHOWN_CHARACTERS
 from rd_import.validate import sift
-from rd_import.values import EVENT, KEY, OCCURRENCE, PROBLEM_SCHEMA, ROW, EventGroup, RowGroup, Sifted
+from rd_import.values import (
+    EVENT,
+    KEY,
+    OCCURRENCE,
+    PROBLEM_SCHEMA,
+    ROW,
+    EventGroup,
+    RowGroup,
+    Sifted,
+)
+from rdstation_events.event_type import EventType, FieldSpec
 
 ITEMS: Final = "line_items"
 LEGAL_BASES: Final = "legal_bases"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
-from rdstation_events.event_type import CUSTOM_FIELD, EventType
 
 from rd_import.errors import JobError
 from rd_import.values import KEY, ROW, ExportFacts, RowGroup
+from rdstation_events.event_type import CUSTOM_FIELD, EventType
 
 LEGAL_BASES_CELL = "legal_bases"
 """A column that holds all legal bases of a row as JSON, as the API writes them."""

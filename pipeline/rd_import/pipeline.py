@@ -17,21 +17,27 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
-from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
-from rdstation_events.event_type import EventType
 
 from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
 from rd_import.exchange import Exchange
+from rd_import.export import Export
 from rd_import.gather import gather
 from rd_import.job import Job
 from rd_import.ledger import Ledger
 from rd_import.mapping import map_rows
 from rd_import.match import Matching, match, match_columns
-from rd_import.plan import Decisions, Standing, heavy_contacts, input_of, number_on, standing, unsent
-from rd_import.export import Export
+from rd_import.plan import (
+    Decisions,
+    Standing,
+    heavy_contacts,
+    input_of,
+    number_on,
+    standing,
+    unsent,
+)
 from rd_import.read import find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
 from rd_import.send import Clock, Pace, Rules, Sender, Sending
@@ -39,6 +45,8 @@ from rd_import.survey import Survey
 from rd_import.torn import TornRows
 from rd_import.validate import validate
 from rd_import.values import EVENT, KEY, NOT_DATA, RowGroup, RunResult, Sifted, SourceGroup
+from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
+from rdstation_events.event_type import EventType
 
 LOWEST_CONTACT_LIMIT: Final = 24  # events a day and contact: the smallest figure that any source gives
 PENDING: Final = ("unknown", "deferred", "not_sent")
@@ -460,10 +468,8 @@ def _invalid_rows(folder: RunFolder) -> int:
     bad_rows = folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(NOT_DATA))["#row"].unique()
     if bad_rows.is_empty():
         return 0
-    bad_events: set[int] = set()
-    for placed in folder.placed_rows():
-        bad_events.update(placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls())
-    events = pl.Series(sorted(bad_events), dtype=pl.UInt32)
+    hits = (placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls() for placed in folder.placed_rows())
+    events = pl.concat([pl.Series(EVENT, [], dtype=pl.UInt32), *hits]).unique()
     return sum(
         placed.filter(pl.col("#row").is_in(bad_rows.implode()) | pl.col(EVENT).is_in(events.implode())).height
         for placed in folder.placed_rows()

@@ -1,7 +1,8 @@
 """Files -> groups of rows whose cells are the file's own text.
 
-What an input is stands in its first bytes, never in its name. This module looks at each input once to know its columns,
-then reads them one after the other: CSV by `csv_reader`, Parquet, Excel and JSON Lines by `tables`.
+What an input is stands in its first bytes, never in its name. This module looks at each input once
+to know its columns, then reads them one after the other: CSV by `csv_reader`, Parquet, Excel and
+JSON Lines by `tables`.
 """
 
 import hashlib
@@ -18,7 +19,14 @@ from rd_import.errors import ExportError
 from rd_import.export import Export, Source
 from rd_import.job import Job
 from rd_import.sources import HEAD_BYTES, find_sources, head_of, open_source, seekable
-from rd_import.tables import JsonLines, excel_rows, header_record, parquet_columns, parquet_groups, rows_as_groups
+from rd_import.tables import (
+    JsonLines,
+    excel_rows,
+    header_record,
+    parquet_columns,
+    parquet_groups,
+    rows_as_groups,
+)
 from rd_import.values import PROBLEM_SCHEMA, ROW, ExportFacts, RowGroup, SourceGroup
 
 TOTALS: Final = (
@@ -32,7 +40,8 @@ def find_exports(job: Job, spool: ExitStack | None = None) -> tuple[Export, ...]
 
     Args:
         job: What to read, and what the user says about it.
-        spool: Closes what must stay until the reading ends: the copies of stdin and of objects in a store.
+        spool: Closes what must stay until the reading ends: the copies of stdin and of objects in a
+            store.
 
     Raises:
         ExportError: An input is missing, unreadable, empty, or no table.
@@ -62,7 +71,8 @@ def read(exports: Sequence[Export]) -> Iterator[SourceGroup]:
             yield replace(group, export=number, rows=RowGroup(table), problems=problems)
 
 
-# --- what an input is --------------------------------------------------------------------------------------------
+# --- what an input is
+# --------------------------------------------------------------------------------------------
 
 
 def _look(source: Source, job: Job, spool: ExitStack) -> Export:
@@ -106,7 +116,9 @@ def _look_csv(source: Source, head: bytes, job: Job) -> Export:
         columns = header_cells(text, dialect.delimiter, dialect)
     else:
         columns = unique_names([""] * dialect.cells)
-    facts = ExportFacts(source.shown, "csv", tuple(columns), dialect.encoding, dialect.delimiter, record)
+    facts = ExportFacts(
+        source.shown, "csv", tuple(columns), dialect.encoding, dialect.delimiter, record
+    )
     return Export(source.path, facts, dialect, source=source)
 
 
@@ -140,14 +152,19 @@ def _look_excel(source: Source, job: Job) -> Export:
     if not columns:
         raise ExportError("no_header", path=source.shown)
     has_header = first >= 0
-    facts = ExportFacts(source.shown, "excel", columns, header_record=header_record(columns) if has_header else b"")
+    facts = ExportFacts(
+        source.shown, "excel", columns, header_record=header_record(columns) if has_header else b""
+    )
     return Export(source.path, facts, source=source)
 
 
 def _excel_header(source: Source, job: Job | None) -> tuple[int, tuple[str, ...], bool]:
     """Find the header among a workbook's first rows: its place among the filled ones, and the columns' names."""
     rows = excel_rows(source.path, source.shown)
-    tried = [[cell or "" for cell in row] for _, row in (one for one, _ in zip(rows, range(EXCEL_TRIED), strict=False))]
+    tried = [
+        [cell or "" for cell in row]
+        for _, row in (one for one, _ in zip(rows, range(EXCEL_TRIED), strict=False))
+    ]
     if not tried:
         raise ExportError("file_of_zero_bytes", path=source.shown)
     place, there = header_place(tried, job.header if job else None)
@@ -169,7 +186,8 @@ def _look_json(source: Source) -> Export:
     return export
 
 
-# --- rows --------------------------------------------------------------------------------------------------------
+# --- rows -----------------------------------------------------------------------------------------
+# ---------------
 
 
 def _groups(export: Export) -> Iterator[SourceGroup]:
@@ -189,9 +207,13 @@ def _groups(export: Export) -> Iterator[SourceGroup]:
                 yield from export.json_lines.groups(stream)
         else:
             with open_source(source) as stream:
-                yield from csv_groups(export, _Hashed(stream, export) if hashed_on_the_way else stream)
+                yield from csv_groups(
+                    export, _Hashed(stream, export) if hashed_on_the_way else stream
+                )
     except OSError as error:
-        raise ExportError("cannot_open", path=source.shown, reason=error.strerror or str(error)) from error
+        raise ExportError(
+            "cannot_open", path=source.shown, reason=error.strerror or str(error)
+        ) from error
 
 
 class _Hashed:
@@ -209,7 +231,11 @@ class _Hashed:
 
 
 def _excel_groups(export: Export, source: Source) -> Iterator[SourceGroup]:
-    first, columns, there = _excel_header(source, None) if export.facts.header_record else (0, export.facts.columns, False)
+    first, columns, there = (
+        _excel_header(source, None)
+        if export.facts.header_record
+        else (0, export.facts.columns, False)
+    )
     rows = excel_rows(source.path, source.shown)
     for _ in range(first + 1 if there else 0):
         next(rows, None)
@@ -223,21 +249,35 @@ def _marked(group: SourceGroup, export: Export) -> SourceGroup:
     table = group.rows.table
     columns = export.facts.columns
     if export.second_table:
-        return replace(group, problems=_problems(range(table.height), "SECOND_TABLE", group.problems))
+        return replace(
+            group, problems=_problems(range(table.height), "SECOND_TABLE", group.problems)
+        )
     first = pl.coalesce(pl.col(columns[:2])).str.strip_chars()
     suspects = table.select(
-        first.str.strip_chars_end(":").str.to_lowercase().is_in(TOTALS).fill_null(value=False).alias("total"),
-        (pl.col(columns[0]).str.strip_chars() == export.facts.columns[0]).fill_null(value=False).alias("header"),
+        first.str.strip_chars_end(":")
+        .str.to_lowercase()
+        .is_in(TOTALS)
+        .fill_null(value=False)
+        .alias("total"),
+        (pl.col(columns[0]).str.strip_chars() == export.facts.columns[0])
+        .fill_null(value=False)
+        .alias("header"),
     )
     totals = suspects["total"].arg_true().to_list()
     if export.facts.header_record and suspects["header"].any():
-        repeated = [i for i in suspects["header"].arg_true().to_list() if _says_header(table.row(i), columns)]
+        repeated = [
+            i
+            for i in suspects["header"].arg_true().to_list()
+            if _says_header(table.row(i), columns)
+        ]
     else:
         repeated = []
     if not totals and not repeated:
         return group
     again, second = _repeats(group, export, repeated)
-    problems = _problems((i for i in totals if i not in again and i < second), "TOTALS_ROW", group.problems)
+    problems = _problems(
+        (i for i in totals if i not in again and i < second), "TOTALS_ROW", group.problems
+    )
     problems = _problems(again, "REPEATED_HEADER", problems)
     if second < table.height:
         export.second_table = True
@@ -252,7 +292,8 @@ def _says_header(cells: tuple[str | None, ...], columns: tuple[str, ...]) -> boo
 
 
 def _repeats(group: SourceGroup, export: Export, repeated: list[int]) -> tuple[list[int], int]:
-    """Tell the header once more (right below itself, or byte for byte: files put together) from a second table's.
+    """Tell the header once more (right below itself, or byte for byte: files put together) from a
+    second table's.
 
     A line with one cell above such a header is its title.
 
@@ -264,14 +305,20 @@ def _repeats(group: SourceGroup, export: Export, repeated: list[int]) -> tuple[l
     for row in repeated:
         at_top = export.rows == 0 and row == len(again)
         if at_top or group.records[row].as_py().rstrip(b"\r\n") == header:
-            has_title = row > 0 and sum(cell is not None for cell in group.rows.table.row(row - 1)) == 1 < len(header)
+            has_title = row > 0 and sum(
+                cell is not None for cell in group.rows.table.row(row - 1)
+            ) == 1 < len(header)
             again += [row - 1, row] if has_title and group.rows.table.width > 1 else [row]
         else:
             return again, row
     return again, group.rows.table.height
 
 
-def _problems(rows: "Iterator[int] | Sequence[int] | range", code: str, known: pl.DataFrame) -> pl.DataFrame:
+def _problems(
+    rows: "Iterator[int] | Sequence[int] | range", code: str, known: pl.DataFrame
+) -> pl.DataFrame:
     flawed = set(known[ROW].to_list())
     new = [(row, code, None, None, None, True) for row in rows if row not in flawed]
-    return pl.concat([known, pl.DataFrame(new, schema=PROBLEM_SCHEMA, orient="row")]) if new else known
+    return (
+        pl.concat([known, pl.DataFrame(new, schema=PROBLEM_SCHEMA, orient="row")]) if new else known
+    )

@@ -44,6 +44,7 @@ from rd_import.values import (
 PLACES_SCHEMA: Final = pa.schema(
     [("export", pa.uint16()), ("row_number", pa.int64()), ("line_number", pa.int64())]
 )
+NO_EVENT: Final = 2**32 - 1  # while the first half runs; null once it is written
 BODY_COLUMNS: Final = ("body", "email", "identity")
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that are mistaken for digits
@@ -232,7 +233,7 @@ class RunFolder:
         path = self.path / f"{name}.arrow"
         if not path.exists():
             return
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
             for number in range(reader.num_record_batches):
                 yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
 
@@ -318,18 +319,17 @@ class FolderWriter:
 
     def finish(self) -> None:
         """Write the row-to-event table and the problems in input order."""
-        event_of = np.full(self.rows, -1, dtype=np.int64)
+        event_of = np.full(self.rows, NO_EVENT, dtype=np.uint32)
         for rows, events in self._numbered:
             event_of[rows] = events
+        self._numbered.clear()
         self._close("places")
         first = 0
         for places in self.folder.places():
-            here = pl.Series(EVENT, event_of[first : first + places.height])
-            ordinals = pl.int_range(
-                first, first + places.height, dtype=pl.UInt32, eager=True
-            ).alias(ROW)
+            ordinals = pl.Series(EVENT, event_of[first : first + places.height])
+            numbers = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
             placed = places.with_columns(
-                ordinals, pl.when(here >= 0).then(here).cast(pl.UInt32).alias(EVENT)
+                numbers, pl.when(ordinals != NO_EVENT).then(ordinals).alias(EVENT)
             )
             self.write("rows", placed.to_arrow())
             first += places.height

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol, assert_never
 
-from rdstation_events.api_facts import MAX_BODY_BYTES
 from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_random_exponential
 
@@ -37,6 +36,7 @@ from rd_import.outcome import (
 )
 from rd_import.pack import pack
 from rd_import.values import Batch, PlannedEvent
+from rdstation_events.api_facts import MAX_BODY_BYTES
 
 LOG = logging.getLogger("rd_import")
 MAX_ATTEMPTS: Final = 8  # of one batch that was proven not accepted

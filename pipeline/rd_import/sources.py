@@ -1,7 +1,8 @@
-"""What the user names -> files to read: paths, patterns, folders, archives, stdin and addresses of object stores.
+"""What the user names -> files to read: paths, patterns, folders, archives, stdin and addresses of
+object stores.
 
-Compressed files are known by their first bytes, whatever their name. Every decompression is watched: what grows out of
-all proportion is a bomb and ends the reading.
+Compressed files are known by their first bytes, whatever their name. Every decompression is
+watched: what grows out of all proportion is a bomb and ends the reading.
 """
 
 import bz2
@@ -30,7 +31,9 @@ PACKED_SUFFIXES: Final = (".gz", ".zst", ".xz", ".bz2", ".zip")
 HEAD_BYTES: Final = 1 << 16
 COPY_BYTES: Final = 1 << 20
 MAX_RATIO: Final = 200  # real exports shrink 5 to 40 times; deflate's most is 1,032
-FREE_BYTES: Final = 64 << 20  # so much may come out of anything, ten-million-character cells included
+FREE_BYTES: Final = (
+    64 << 20
+)  # so much may come out of anything, ten-million-character cells included
 MAX_UNPACKED: Final = 256 << 30
 MAX_MEMBERS: Final = 1000  # files in one archive
 MAX_LAYERS: Final = 2  # a `.csv.gz` in a zip
@@ -101,7 +104,9 @@ def head_of(source: Source) -> bytes:
         try:
             return _filled(stream, HEAD_BYTES)
         except OSError as error:
-            raise ExportError("cannot_open", path=source.shown, reason=error.strerror or str(error)) from error
+            raise ExportError(
+                "cannot_open", path=source.shown, reason=error.strerror or str(error)
+            ) from error
 
 
 def seekable(source: Source, spool: ExitStack) -> Path:
@@ -112,7 +117,8 @@ def seekable(source: Source, spool: ExitStack) -> Path:
         return _copied(stream, spool)
 
 
-# --- names -> files ----------------------------------------------------------------------------------------------
+# --- names -> files
+# ----------------------------------------------------------------------------------------------
 
 
 def _files(given: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
@@ -144,7 +150,11 @@ def _paths(given: str) -> Iterator[Path]:
 def _is_data(name: str) -> bool:
     """Tell whether a file of a folder or archive is meant; our own results are not."""
     stem = name.lower()
-    if ".audit." in stem or stem.endswith(".rejected.csv") or Path(stem).name.startswith((".", "~$")):
+    if (
+        ".audit." in stem
+        or stem.endswith(".rejected.csv")
+        or Path(stem).name.startswith((".", "~$"))
+    ):
         return False
     for suffix in PACKED_SUFFIXES:
         stem = stem.removesuffix(suffix)
@@ -174,7 +184,8 @@ def _copied(stream: IO[bytes], spool: ExitStack) -> Path:
     return Path(copy.name)
 
 
-# --- archives and compressed files -------------------------------------------------------------------------------
+# --- archives and compressed files
+# -------------------------------------------------------------------------------
 
 
 def _unpacked(path: Path, name: str) -> Iterator[Source]:
@@ -185,7 +196,9 @@ def _unpacked(path: Path, name: str) -> Iterator[Source]:
         except ExportError:
             raise
         except OSError as error:
-            raise ExportError("cannot_open", path=name, reason=error.strerror or str(error)) from error
+            raise ExportError(
+                "cannot_open", path=name, reason=error.strerror or str(error)
+            ) from error
         _refuse_foreign(head, source)
         kind = next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None)
         if kind is None:
@@ -206,7 +219,11 @@ def _inner(source: Source) -> Iterator[Source]:
     head = head_of(source)
     kind = next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None)
     _refuse_foreign(head, source)
-    yield source if kind in {None, "zip"} else Source(source.path, source.name, source.member, (*source.layers, str(kind)))
+    yield (
+        source
+        if kind in {None, "zip"}
+        else Source(source.path, source.name, source.member, (*source.layers, str(kind)))
+    )
 
 
 def _members(source: Source) -> tuple[str, ...] | None:
@@ -237,7 +254,9 @@ def _refuse_foreign(head: bytes, source: Source) -> None:
             locked = ENCRYPTED_PACKAGE in stream.read(1 << 24)
         if locked:
             raise ExportError("encrypted", path=source.shown)
-        raise ExportError("not_csv_or_parquet", path=source.shown, kind="an old Excel workbook (.xls)")
+        raise ExportError(
+            "not_csv_or_parquet", path=source.shown, kind="an old Excel workbook (.xls)"
+        )
 
 
 def _opened(layer: str, stream: IO[bytes], source: Source, opened: ExitStack) -> IO[bytes]:
@@ -245,8 +264,12 @@ def _opened(layer: str, stream: IO[bytes], source: Source, opened: ExitStack) ->
         archive = opened.enter_context(zipfile.ZipFile(stream))
         return opened.enter_context(archive.open(source.member or ""))
     if layer == "zstd":
-        # pyarrow's, since the zstandard package does not tell a file that was cut off from one that ended.
-        return cast("IO[bytes]", opened.enter_context(pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")))
+        # pyarrow's, since the zstandard package does not tell a file that was cut off from one that
+        # ended.
+        return cast(
+            "IO[bytes]",
+            opened.enter_context(pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")),
+        )
     openers: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
     return cast("IO[bytes]", opened.enter_context(openers[layer](stream, "rb")))
 

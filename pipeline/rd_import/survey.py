@@ -1,6 +1,8 @@
-"""Which decimal mark, date order and time zone each column uses: decided from the whole column, or asked. Pure.
+"""Which decimal mark, date order and time zone each column uses: decided from the whole column, or
+asked. Pure.
 
-A cell such as `1.234` or `01/02/2026` has two meanings. What the other cells of its column leave open is no guess of
+A cell such as `1.234` or `01/02/2026` has two meanings. What the other cells of its column leave
+open is no guess of
 ours: the finding is `open`, and the run waits for the flag.
 """
 
@@ -10,21 +12,25 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
-from rdstation_events.event_type import EventType, FieldSpec
 
 from rd_import.cells import DEFAULT_ZONE, DURATIONS, TIMESTAMP, CellFormat, bare_amount
 from rd_import.values import Finding
+from rdstation_events.event_type import EventType, FieldSpec
 
 OUTWEIGHED: Final = 20  # one cell against so many is that cell's own flaw
 POINT: Final = "point"
 COMMA: Final = "comma"
 EITHER: Final = "either"
 EXAMPLES: Final = 2
+PLAIN: Final = r"^[0-9]+(?:\.[0-9]{1,2})?$"
+YEAR_FIRST: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}|$)"
+ZONED: Final = r":[0-9.,]+\s*(?:[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _FORMS: Final[Mapping[str, str]] = {
-    # Only one reading each: a second mark, another number of digits behind it, or a group that cannot be one.
-    POINT: r"^(?:\d{1,3}(?:,\d{3})+\.\d*|\d{1,3}(?:,\d{3}){2,}|\d*\.(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?\.\d{3})$",
-    COMMA: r"^(?:\d{1,3}(?:\.\d{3})+,\d*|\d{1,3}(?:\.\d{3}){2,}|\d*,(?:\d{1,2}|\d{4,})|(?:0\d*|\d{4,})?,\d{3})$",
-    EITHER: r"^[1-9]\d{0,2}[.,]\d{3}$",
+    # Only one reading each: a second mark, another number of digits behind it, or a group that
+    # cannot be one.
+    POINT: r"^(?:[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]*|[0-9]{1,3}(?:,[0-9]{3}){2,}|[0-9]*\.(?:[0-9]{1,2}|[0-9]{4,})|(?:0[0-9]*|[0-9]{4,})?\.[0-9]{3})$",
+    COMMA: r"^(?:[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]*|[0-9]{1,3}(?:\.[0-9]{3}){2,}|[0-9]*,(?:[0-9]{1,2}|[0-9]{4,})|(?:0[0-9]*|[0-9]{4,})?,[0-9]{3})$",
+    EITHER: r"^[1-9][0-9]{0,2}[.,][0-9]{3}$",
 }
 
 
@@ -53,15 +59,29 @@ class Survey:
                 self._add_amounts(spec.column, table)
             elif spec.format == "phone":
                 cells = pl.col(spec.column)
-                self._count(spec.column, "phones", table.select(cells.is_not_null() & ~cells.str.starts_with("+")))
+                self._count(
+                    spec.column,
+                    "phones",
+                    table.select(cells.is_not_null() & ~cells.str.starts_with("+")),
+                )
 
     def format(self) -> CellFormat:
         """Give the format in which the file's cells are to be read."""
-        base = CellFormat(self.stated["decimal"] or ".", self.stated["timezone"] or DEFAULT_ZONE, self.stated["dates"] or "ymd")
-        columns = {}
+        base = CellFormat(
+            self.stated["decimal"] or ".",
+            self.stated["timezone"] or DEFAULT_ZONE,
+            self.stated["dates"] or "ymd",
+        )
+        columns: dict[str, CellFormat] = {}
         for found in self.findings():
-            if found.column is not None and found.what in {"decimal", "dates"} and found.value != getattr(base, found.what):
-                columns[found.column] = replace(columns.get(found.column, base), **{found.what: found.value}, columns={})
+            if (
+                found.column is not None
+                and found.what in {"decimal", "dates"}
+                and found.value != getattr(base, found.what)
+            ):
+                columns[found.column] = replace(
+                    columns.get(found.column, base), **{found.what: found.value}, columns={}
+                )
         return replace(base, columns=columns)
 
     def findings(self) -> tuple[Finding, ...]:
@@ -80,9 +100,14 @@ class Survey:
     # --- amounts ---
 
     def _add_amounts(self, column: str, table: pl.DataFrame) -> None:
-        bare = table.select(bare_amount(pl.col(column)).alias(column))
-        if not bare[column].str.contains(r"[.,]").any():
+        if not table[column].str.contains(r"[.,]").any():
             return
+        if table[column].str.contains(PLAIN).all():  # as most programs write them
+            self._count(
+                column, POINT, table.select(pl.col(column).str.contains(".", literal=True)), table
+            )
+            return
+        bare = table.select(bare_amount(pl.col(column)).alias(column))
         for form, pattern in _FORMS.items():
             self._count(column, form, bare.select(pl.col(column).str.contains(pattern)), table)
 
@@ -90,17 +115,37 @@ class Survey:
         column = spec.column
         point, comma, either = counts[POINT], counts[COMMA], counts[EITHER]
         if self.stated["decimal"]:
-            yield Finding("decimal", self.stated["decimal"], "stated", "stated", "--decimal", column)
+            yield Finding(
+                "decimal", self.stated["decimal"], "stated", "stated", "--decimal", column
+            )
         elif point and comma and min(point, comma) * OUTWEIGHED > max(point, comma):
             if either:
-                yield self._open("decimal", column, ".", (".", ","), "both_marks", (POINT, COMMA, EITHER))
+                yield self._open(
+                    "decimal", column, ".", (".", ","), "both_marks", (POINT, COMMA, EITHER)
+                )
             else:
-                yield Finding("decimal", "each", "likely", "one_reading_each", "--decimal", column, facts=self._facts(column, (POINT, COMMA)))
+                yield Finding(
+                    "decimal",
+                    "each",
+                    "likely",
+                    "one_reading_each",
+                    "--decimal",
+                    column,
+                    facts=self._facts(column, (POINT, COMMA)),
+                )
         elif point or comma:
             form = POINT if point > comma else COMMA
             confidence = "certain" if not min(point, comma) else "likely"
             value = "." if form == POINT else ","
-            yield Finding("decimal", value, confidence, "by_cells", "--decimal", column, facts=self._facts(column, (form,)))
+            yield Finding(
+                "decimal",
+                value,
+                confidence,
+                "by_cells",
+                "--decimal",
+                column,
+                facts=self._facts(column, (form,)),
+            )
         elif either and column not in DURATIONS:
             yield self._open("decimal", column, ".", (".", ","), "thousands_or_decimals", (EITHER,))
 
@@ -108,6 +153,11 @@ class Survey:
 
     def _add_dates(self, column: str, table: pl.DataFrame) -> None:
         filled = table.filter(pl.col(column).is_not_null()).select(column)
+        if filled[column].str.contains(YEAR_FIRST).all():
+            zoned = filled.select(pl.col(column).str.contains(ZONED))
+            self._count(column, "zoned", zoned)
+            self._count(column, "unzoned", zoned.select(~pl.all()))
+            return
         parts = filled.select(pl.col(column).str.extract_groups(TIMESTAMP).struct.unnest())
         if parts.is_empty():
             return
@@ -121,7 +171,6 @@ class Survey:
             "same": day_or_month & (a <= 12) & (a == b) & ~short_year,  # noqa: PLR2004
             "short": short_year & (a > 12) & (b <= 12) & (c <= 31),  # noqa: PLR2004
             "short_dmy": short_year & (a > 12) & (b <= 12) & (c > 31),  # noqa: PLR2004
-            "first": pl.col("a").str.len_chars() == 4,  # noqa: PLR2004
             "zoned": pl.col("zone").is_not_null(),
             "unzoned": pl.col("a").is_not_null() & pl.col("zone").is_null(),
         }.items():
@@ -137,12 +186,28 @@ class Survey:
         elif dmy or mdy:
             order = "dmy" if dmy > mdy else "mdy"
             confidence = "certain" if not min(dmy, mdy) else "likely"
-            yield Finding("dates", order, confidence, "day_above_12", "--dates", column, facts=self._facts(column, (order, "short_dmy")))
+            yield Finding(
+                "dates",
+                order,
+                confidence,
+                "day_above_12",
+                "--dates",
+                column,
+                facts=self._facts(column, (order, "short_dmy")),
+            )
         elif unclear:
             readings = ("dmy", "ymd") if counts["short"] else ("dmy", "mdy")
             yield self._open("dates", column, "dmy", readings, "no_day_above_12", ("both", "short"))
         elif counts["same"]:
-            yield Finding("dates", "dmy", "certain", "day_is_month", "--dates", column, facts=self._facts(column, ("same",)))
+            yield Finding(
+                "dates",
+                "dmy",
+                "certain",
+                "day_is_month",
+                "--dates",
+                column,
+                facts=self._facts(column, ("same",)),
+            )
 
     # --- zone and phones, of the file ---
 
@@ -153,20 +218,30 @@ class Survey:
             return
         facts = {"zoned": str(zoned), "unzoned": str(unzoned)}
         if self.stated["timezone"]:
-            yield Finding("timezone", self.stated["timezone"], "stated", "stated", "--timezone", facts=facts)
+            yield Finding(
+                "timezone", self.stated["timezone"], "stated", "stated", "--timezone", facts=facts
+            )
         elif unzoned:
-            yield Finding("timezone", DEFAULT_ZONE, "assumed", "file_names_no_zone", "--timezone", facts=facts)
+            yield Finding(
+                "timezone", DEFAULT_ZONE, "assumed", "file_names_no_zone", "--timezone", facts=facts
+            )
         else:
-            yield Finding("timezone", "as written", "certain", "each_names_its_zone", "", facts=facts)
+            yield Finding(
+                "timezone", "as written", "certain", "each_names_its_zone", "", facts=facts
+            )
 
     def _phones(self) -> Iterator[Finding]:
         national = sum(counts["phones"] for counts in self._counts.values())
         if national:
-            yield Finding("phones", "BR", "assumed", "no_country_code", "", facts={"count": str(national)})
+            yield Finding(
+                "phones", "BR", "assumed", "no_country_code", "", facts={"count": str(national)}
+            )
 
     # --- counting ---
 
-    def _count(self, column: str, name: str, holds: pl.DataFrame, cells: pl.DataFrame | None = None) -> None:
+    def _count(
+        self, column: str, name: str, holds: pl.DataFrame, cells: pl.DataFrame | None = None
+    ) -> None:
         hits = holds.to_series().fill_null(value=False)
         number = int(hits.sum())
         counts = self._counts.setdefault(column, Counter())
@@ -186,6 +261,14 @@ class Survey:
         }
 
     def _open(  # noqa: PLR0913 -- a finding's own parts
-        self, what: str, column: str, value: str, readings: tuple[str, ...], how: str, names: tuple[str, ...]
+        self,
+        what: str,
+        column: str,
+        value: str,
+        readings: tuple[str, ...],
+        how: str,
+        names: tuple[str, ...],
     ) -> Finding:
-        return Finding(what, value, "open", how, f"--{what}", column, readings, self._facts(column, names))
+        return Finding(
+            what, value, "open", how, f"--{what}", column, readings, self._facts(column, names)
+        )

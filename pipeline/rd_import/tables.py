@@ -1,6 +1,8 @@
-"""Inputs that are tables already: Parquet, Excel workbooks and JSON Lines -> groups of rows as text.
+"""Inputs that are tables already: Parquet, Excel workbooks and JSON Lines -> groups of rows as
+text.
 
-Their cells are written as a CSV of the same data would hold them, so that every later stage sees one kind of row.
+Their cells are written as a CSV of the same data would hold them, so that every later stage sees
+one kind of row.
 """
 
 import itertools
@@ -15,6 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.datatypes import DataTypeClass
 
 from rd_import.dialect import unique_names
 from rd_import.errors import ExportError, JobError
@@ -32,7 +35,8 @@ EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 _Problem = tuple[int, str, str | None, str | None, str, bool]
 
 
-# --- Parquet -----------------------------------------------------------------------------------------------------
+# --- Parquet --------------------------------------------------------------------------------------
+# ---------------
 
 
 def parquet_columns(path: Path, shown: str) -> tuple[str, ...]:
@@ -61,10 +65,20 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
             for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, use_threads=False):
                 typed = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([_readable(batch)])))
                 table = typed.select(_as_text(typed.schema))
-                yield group_of(table, row, csv_records(typed.select(_text(pl.col(n), t).alias(n) for n, t in typed.schema.items())))
+                yield group_of(
+                    table,
+                    row,
+                    csv_records(
+                        typed.select(_text(pl.col(n), t).alias(n) for n, t in typed.schema.items())
+                    ),
+                )
                 row += table.height
                 if row > told:
-                    raise ExportError("broken_parquet", path=shown, reason=f"it holds more than the {told} rows it tells of")
+                    raise ExportError(
+                        "broken_parquet",
+                        path=shown,
+                        reason=f"it holds more than the {told} rows it tells of",
+                    )
     except (pa.ArrowException, OSError, pl.exceptions.PolarsError, ValueError) as error:
         raise _broken(shown, error) from error
 
@@ -78,7 +92,9 @@ def _broken(shown: str, error: BaseException) -> ExportError:
 
 def _refuse_parquet_bomb(metadata: pq.FileMetaData, path: Path, shown: str) -> None:
     size = path.stat().st_size
-    unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    unpacked = sum(
+        metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)
+    )
     too_many = metadata.num_rows > BOMB_ROWS and metadata.num_rows > MAX_ROWS_PER_BYTE * size
     if too_many or (unpacked > BOMB_BYTES and unpacked > MAX_GROWTH * size):
         raise ExportError("bomb", path=shown, packed=size, unpacked=unpacked, ratio=MAX_GROWTH)
@@ -88,7 +104,9 @@ def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Turn types that polars lacks into ones that it has."""
     for place, field in enumerate(batch.schema):
         if pa.types.is_map(field.type):
-            inner = pa.list_(pa.struct([("key", field.type.key_type), ("value", field.type.item_type)]))
+            inner = pa.list_(
+                pa.struct([("key", field.type.key_type), ("value", field.type.item_type)])
+            )
             batch = batch.set_column(place, field.name, batch.column(place).cast(inner))
     return batch
 
@@ -96,19 +114,24 @@ def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _column_names(schema: pa.Schema) -> Iterator[str]:
     """Name columns as they can be matched: `items.sku` for a list of structs or a struct."""
     for column in schema:
-        kind = column.type.value_type if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) else column.type
+        kind = (
+            column.type.value_type
+            if pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+            else column.type
+        )
         if pa.types.is_struct(kind):
             yield from (f"{column.name}.{part.name}" for part in kind)
         else:
             yield column.name
 
 
-
-# --- Excel -------------------------------------------------------------------------------------------------------
+# --- Excel ----------------------------------------------------------------------------------------
+# ---------------
 
 
 def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]:
-    """Give the filled rows of a workbook's first sheet that has any, with their numbers in the sheet.
+    """Give the filled rows of a workbook's first sheet that has any, with their numbers in the
+    sheet.
 
     Raises:
         JobError: The reader of workbooks is not installed.
@@ -119,7 +142,10 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
     except ImportError as error:
         raise JobError("needs_extra", what=shown, extra="excel") from error
     try:
-        with path.open("rb") as file, closing(load_workbook(file, read_only=True, data_only=True)) as book:
+        with (
+            path.open("rb") as file,
+            closing(load_workbook(file, read_only=True, data_only=True)) as book,
+        ):
             for sheet in book.worksheets:
                 rows = enumerate(sheet.iter_rows(values_only=True), start=1)
                 texts = ((number, [excel_text(cell) for cell in row]) for number, row in rows)
@@ -128,8 +154,18 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
                 if first is not None:
                     yield from itertools.chain([first], filled)
                     return
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, SyntaxError) as error:
-        raise ExportError("damaged_archive", path=shown, kind="Excel", reason=_first_line(error)) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+    ) as error:
+        raise ExportError(
+            "damaged_archive", path=shown, kind="Excel", reason=_first_line(error)
+        ) from error
 
 
 def excel_text(cell: object) -> str | None:
@@ -151,14 +187,15 @@ def excel_text(cell: object) -> str | None:
     return str(cell)
 
 
-# --- JSON Lines --------------------------------------------------------------------------------------------------
+# --- JSON Lines
+# --------------------------------------------------------------------------------------------------
 
 
 class JsonLines:
     """The columns of a JSON Lines file, found in a first pass, and its rows, read in a second.
 
-    Numbers keep their digits: they are text before they could become floats. An object's members become columns
-    `address.city`; a list of objects stays one, for the items of an order.
+    Numbers keep their digits: they are text before they could become floats. An object's members
+    become columns `address.city`; a list of objects stays one, for the items of an order.
     """
 
     def __init__(self, stream: BinaryIO, shown: str) -> None:
@@ -174,19 +211,25 @@ class JsonLines:
                 else:
                     self.columns[name] = None
             if len(self.columns) > MAX_JSON_COLUMNS:
-                raise ExportError("not_csv_or_parquet", path=shown, kind=f"JSON with more than {MAX_JSON_COLUMNS} columns")
+                raise ExportError(
+                    "not_csv_or_parquet",
+                    path=shown,
+                    kind=f"JSON with more than {MAX_JSON_COLUMNS} columns",
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name the columns as they can be matched."""
         return tuple(
-            full for name, parts in self.columns.items() for full in ([f"{name}.{part}" for part in parts] if parts else [name])
+            full
+            for name, parts in self.columns.items()
+            for full in ([f"{name}.{part}" for part in parts] if parts else [name])
         )
 
     @property
     def header_record(self) -> bytes:
         """Give the header that the file of rejected rows has."""
-        return csv_records(pl.DataFrame([list(self.columns)], schema=list(self.columns), orient="row"))[0].as_py()
+        return header_record(self.columns)
 
     def groups(self, stream: BinaryIO) -> Iterator[SourceGroup]:
         """Read the rows."""
@@ -200,14 +243,18 @@ class JsonLines:
                 if one is None
             ]
             flat = table.select(_text(pl.col(n), t).alias(n) for n, t in table.schema.items())
-            group = group_of(table, row, csv_records(flat), [line for line, _, _ in objects], problems)
+            group = group_of(
+                table, row, csv_records(flat), [line for line, _, _ in objects], problems
+            )
             row += table.height
             yield group
 
     def _table(self, objects: list[dict[str, Any]]) -> pl.DataFrame:
         return pl.DataFrame(
             [
-                pl.Series(name, [one.get(name) for one in objects], dtype=_json_type(parts), strict=False)
+                pl.Series(
+                    name, [one.get(name) for one in objects], dtype=_json_type(parts), strict=False
+                )
                 for name, parts in self.columns.items()
             ]
         )
@@ -244,7 +291,10 @@ def _flat(found: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-            yield f"{prefix}{name}", [{part: _json_text(cell) for part, cell in one.items()} for one in value]
+            yield (
+                f"{prefix}{name}",
+                [{part: _json_text(cell) for part, cell in one.items()} for one in value],
+            )
         else:
             yield f"{prefix}{name}", _json_text(value)
 
@@ -263,7 +313,8 @@ def _batched(items: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tup
         yield batch
 
 
-# --- all of them -------------------------------------------------------------------------------------------------
+# --- all of them
+# -------------------------------------------------------------------------------------------------
 
 
 def group_of(
@@ -278,7 +329,9 @@ def group_of(
         export=0,
         rows=RowGroup(table),
         row_numbers=pa.array(np.arange(before + 1, before + table.height + 1)),
-        line_numbers=pa.array(lines, type=pa.int64()) if lines is not None else pa.nulls(table.height, pa.int64()),
+        line_numbers=pa.array(lines, type=pa.int64())
+        if lines is not None
+        else pa.nulls(table.height, pa.int64()),
         records=records,
         problems=pl.DataFrame(problems or [], schema=PROBLEM_SCHEMA, orient="row"),
     )
@@ -308,7 +361,11 @@ def rows_as_groups(
 def header_record(names: Iterable[str]) -> bytes:
     """Write a header for the file of rejected rows."""
     cells = list(names)
-    record: bytes = csv_records(pl.DataFrame([cells], schema=unique_names(cells), orient="row"))[0].as_py() if cells else b""
+    record: bytes = (
+        csv_records(pl.DataFrame([cells], schema=unique_names(cells), orient="row"))[0].as_py()
+        if cells
+        else b""
+    )
     return record
 
 
@@ -316,7 +373,11 @@ def csv_records(table: pl.DataFrame) -> pa.Array:
     """Write rows as CSV records, for the file of rejected rows."""
     cells = [
         pl.when(pl.col(name).str.contains(r'[",\r\n]'))
-        .then(pl.concat_str(pl.lit('"'), pl.col(name).str.replace_all('"', '""', literal=True), pl.lit('"')))
+        .then(
+            pl.concat_str(
+                pl.lit('"'), pl.col(name).str.replace_all('"', '""', literal=True), pl.lit('"')
+            )
+        )
         .otherwise(pl.col(name).fill_null(""))
         for name in table.columns
     ]
@@ -334,17 +395,24 @@ def _as_text(schema: pl.Schema) -> Iterator[pl.Expr]:
         column = pl.col(name)
         if isinstance(dtype, pl.Struct):
             for part in dtype.fields:
-                yield _text(column.struct.field(part.name), part.dtype).alias(f"{name}.{part.name}")
+                yield _text(column.struct.field(part.name), _known(part.dtype)).alias(
+                    f"{name}.{part.name}"
+                )
         elif isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct):
             element = pl.element()
             yield column.list.eval(
                 pl.struct(
-                    _text(element.struct.field(part.name), part.dtype).alias(part.name)
+                    _text(element.struct.field(part.name), _known(part.dtype)).alias(part.name)
                     for part in dtype.inner.fields
                 )
             )
         else:
             yield _text(column, dtype).alias(name)
+
+
+def _known(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
+    """Give a type as a value: polars' own types allow its class too, which files never hold."""
+    return dtype() if isinstance(dtype, DataTypeClass) else dtype
 
 
 def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:

@@ -1,7 +1,9 @@
-"""Which events a row that could not be read may belong to, so that none of them goes with an item missing. Pure.
+"""Which events a row that could not be read may belong to, so that none of them goes with an item
+missing. Pure.
 
-A row with too few cells or broken quotes is no event's for certain. It is held against every event whose id stands in
-one of its cells, and against the event of the rows right before and after it, where those are of one event.
+A row with too few cells or broken quotes is no event's for certain. It is held against every event
+whose id stands in one of its cells, and against the event of the rows right before and after it,
+where those are of one event.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ class TornRows:
     """Remembers ids that stand in unreadable rows.
 
     Args:
-        by: The field whose equal values make one event; None where each row is an event, and nothing can be torn.
+        by: The field whose equal values make one event; None where each row is an event, and
+            nothing can be torn.
     """
 
     by: str | None
@@ -31,7 +34,14 @@ class TornRows:
     _suspects: dict[str, int] = field(default_factory=dict)
     _last: tuple[str | None, tuple[int, ...]] = (None, ())
 
-    def add(self, group: SourceGroup, readable: pl.DataFrame, column: str | None, codec: str, delimiter: str) -> None:  # noqa: PLR0913
+    def add(
+        self,
+        group: SourceGroup,
+        readable: pl.DataFrame,
+        column: str | None,
+        codec: str,
+        delimiter: str,
+    ) -> None:
         """Look at some rows in file order.
 
         Args:
@@ -59,13 +69,18 @@ class TornRows:
         """Write a problem for the first row of each event that may lack an unreadable row."""
         if self.by is None or not self.known or self.by not in table.columns:
             return pl.DataFrame(schema=PROBLEM_SCHEMA)
-        hit = table.filter(pl.col(self.by).is_in(list(self.known))).unique(self.by, keep="first", maintain_order=True)
+        hit = table.filter(pl.col(self.by).is_in(list(self.known))).unique(
+            self.by, keep="first", maintain_order=True
+        )
         return hit.select(
             pl.col(ROW),
             pl.lit("TORN_EVENT").alias("code"),
             pl.lit(self.by).alias("field"),
             pl.col(self.by).cast(pl.String).alias("value"),
-            pl.col(self.by).replace_strict(self.known, return_dtype=pl.UInt32).cast(pl.String).alias("limit"),
+            pl.col(self.by)
+            .replace_strict(self.known, return_dtype=pl.UInt32)
+            .cast(pl.String)
+            .alias("limit"),
             pl.lit(value=True).alias("fatal"),
         )
 
@@ -76,7 +91,11 @@ class TornRows:
 
     def _neighbours(self, readable: pl.DataFrame, torn: list[int]) -> None:
         """Hold an unreadable row against the event that stands on both sides of it."""
-        keys = dict(zip(readable[ROW].to_list(), readable[str(self.by)].to_list(), strict=True)) if torn or self._last[1] else {}
+        keys = (
+            dict(zip(readable[ROW].to_list(), readable[str(self.by)].to_list(), strict=True))
+            if torn or self._last[1]
+            else {}
+        )
         before, waiting = self._last
         if torn or waiting:
             for row in sorted({*keys, *torn}):

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import polars as pl
 from pandera.errors import SchemaErrors
-from rdstation_events.event_type import EventType, failure_code
 
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rdstation_events.event_type import EventType, failure_code
 
 
 def validate(typed: Sifted[RowGroup], event_type: EventType) -> Sifted[RowGroup]:
