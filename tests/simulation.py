@@ -241,6 +241,7 @@ class World:
             exchange=network,
             account=self.account,
             run=run,
+            process=(process := f"{dice.getrandbits(64):016x}"),
             clock=self.clock,
             pace=Pace(),
             max_body=body,
@@ -248,7 +249,14 @@ class World:
             stop_asked=stop_asked,
             dice=dice,
         )
-        return sender.steps(self.to_send(ledger, events, policy)), sender, network
+        planned = self.to_send(ledger, events, policy)
+
+        def life() -> Iterator[Sending]:
+            assert ledger.start_process(process, run, now=self.clock.now())
+            yield from sender.steps(planned)
+            ledger.end_process(process)
+
+        return life(), sender, network
 
     def to_send(self, ledger: Ledger, events: Iterable[PlannedEvent], policy: Policy) -> list[PlannedEvent]:
         """Look up what may go, as a run does before it plans its requests."""

@@ -583,7 +583,7 @@ def test_a_disk_that_is_full_for_the_run_folder_leaves_none_and_sends_nothing(
     assert rd_import(*words, "--audit", tmp_path / "a.parquet").json["states"] == {"accepted": 10}
 
 
-@pytest.mark.parametrize("name", ["contacts.arrow", "parquet.open.tmp"])
+@pytest.mark.parametrize("name", ["contacts.new.arrow", "parquet.open.tmp"])
 def test_a_disk_that_is_full_before_the_first_request_sends_nothing(
     name: str, tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,14 @@ class Audit:
     rejected_paths: tuple[Path, ...]
 
 
+_PROCESS: Final = secrets.token_hex(4)
+
+
+def _temporary(path: Path) -> Path:
+    """Name a file that is being written, different for each process."""
+    return path.with_name(f"{_PROCESS}.{path.name}.tmp")
+
+
 def claim_audit_path(path: Path, *, named: bool) -> None:
     """Make sure that an audit can be written before anything is sent.
 
@@ -104,7 +113,7 @@ def claim_audit_path(path: Path, *, named: bool) -> None:
     """
     if path.exists() and not named:
         raise JobError("audit_exists", path=path)
-    probe = path.with_name(path.name + ".tmp")
+    probe = _temporary(path)
     try:
         private_file(probe).close()
         probe.unlink()
@@ -135,7 +144,7 @@ def write_audit(
         JobError: The audit cannot be written.
     """
     merge = _Merge(folder, ledger, account, stopped)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _temporary(path)
     rejected = _RejectedFiles(folder, path)
     states: Counter[str] = Counter()
     resolved = 0
@@ -555,7 +564,7 @@ class _RejectedFiles:
         """Give each file its name, now that it is whole."""
         for path, file in self._files.values():
             file.close()
-            path.with_name(path.name + ".tmp").replace(path)
+            _temporary(path).replace(path)
         return tuple(path for path, _ in self._files.values())
 
     def discard(self) -> None:
@@ -563,7 +572,7 @@ class _RejectedFiles:
         for path, file in self._files.values():
             with contextlib.suppress(OSError):
                 file.close()
-            path.with_name(path.name + ".tmp").unlink(missing_ok=True)
+            _temporary(path).unlink(missing_ok=True)
 
     def _write(self, export: int, record: bytes, reasons: tuple[str | None, ...]) -> None:
         facts = self._exports[export]
@@ -574,7 +583,7 @@ class _RejectedFiles:
                 else f"{self._base.name}.{export + 1}.rejected.csv"
             )
             path = self._base.with_name(name)
-            file = private_file(path.with_name(path.name + ".tmp"))
+            file = private_file(_temporary(path))
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
             if facts["header_record"]:
@@ -615,7 +624,7 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
         JobError: The place cannot be written.
     """
     target = open_audit_path(path)
-    temporary = target.with_name(target.name + ".tmp")
+    temporary = _temporary(target)
     facts = {
         "rd_import.schema_version": str(SCHEMA_VERSION),
         "rd_import.ledger_id": ledger.ledger_id,
@@ -688,7 +697,7 @@ def default_audit_path(first_export: str, started: datetime) -> Path:
     """Name the audit beside the first local input."""
     source = Path(first_export)
     parent = source.parent if source.exists() and source.is_file() else Path()
-    name = f"{source.stem}.{started:%Y%m%dT%H%M%SZ}"
+    name = f"{source.stem}.{started:%Y%m%dT%H%M%S%fZ}"
     names = (name if again == 0 else f"{name}-{again + 1}" for again in itertools.count())
     return next(
         path

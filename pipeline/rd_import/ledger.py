@@ -20,6 +20,7 @@ import filelock
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
+from tenacity import Retrying, stop_after_delay, wait_random
 
 from rd_import.errors import LedgerError
 from rd_import.key_line import KeyLine, Lost, Policy, Unresolvable
@@ -343,16 +344,33 @@ class Ledger:
         with self._reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 -- SQLAlchemy's public name
 
-    def start_process(self, process: str, run: str, *, now: datetime) -> None:
-        """Enter a process and hold its lock: while it is held, nobody takes the process for dead."""
-        lock = filelock.FileLock(self._lock_path(process), mode=0o600)
+    def start_process(self, process: str, run: str, *, now: datetime) -> bool:
+        """Enter a process and hold its lock: while it is held, nobody takes the process for dead.
+
+        Returns:
+            False, with nothing entered, where a live process is at work on the run already.
+        """
         private_folder(self._lock_path(process).parent)
+        lock = filelock.FileLock(self._lock_path(process), mode=0o600)
         lock.acquire(timeout=0)
         self._locks[process] = lock
         with self._writing() as connection:
-            connection.execute(
-                sa.insert(processes).values(process=process, run=run, heartbeat_us=to_us(now))
-            )
+            query = sa.select(processes.c.process).where(processes.c.run == run)
+            others = connection.execute(query).scalars().all()
+            alone = all(self._lock_is_gone(other) for other in others)
+            if alone:
+                connection.execute(
+                    sa.insert(processes).values(process=process, run=run, heartbeat_us=to_us(now))
+                )
+        if not alone:
+            self._give_back(process)
+        return alone
+
+    def _give_back(self, process: str) -> None:
+        lock = self._locks.pop(process, None)
+        if lock is not None:
+            lock.release()
+            self._lock_path(process).unlink(missing_ok=True)
 
     def beat(self, process: str, *, now: datetime) -> None:
         """Say that a process is alive."""
@@ -367,10 +385,7 @@ class Ledger:
         """Take a process out; its requests, if any are still marked as sent, are for others to reap."""
         with self._writing() as connection:
             connection.execute(sa.delete(processes).where(processes.c.process == process))
-        lock = self._locks.pop(process, None)
-        if lock is not None:
-            lock.release()
-            self._lock_path(process).unlink(missing_ok=True)
+        self._give_back(process)
 
     def is_running(self, run: str) -> bool:
         """Tell whether a live process is sending a run."""
@@ -891,10 +906,11 @@ class Ledger:
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
+    # SQLite does not wait by itself for another process that switches the same new file to WAL.
+    patient = Retrying(stop=stop_after_delay(10), wait=wait_random(0.01, 0.1), reraise=True)
+    with contextlib.closing(connection.cursor()) as cursor:
+        patient(cursor.execute, "PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -6,6 +6,7 @@ run folder; the preview is computed from it. What it holds is packed, sent, and 
 
 import hashlib
 import json
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -222,6 +223,9 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         decide(job, folder, ledger, account, now)
     except OSError as error:
         raise LedgerError("cannot_write_folder", path=folder.path, reason=error.strerror or str(error)) from error
+    process = secrets.token_hex(8)
+    if not ledger.start_process(process, folder.run_id, now=now):
+        raise JobError("is_running", run=folder.run_id)
     write_open_audit(folder, ledger, account, audit_path)
     ledger.begin_run(
         folder.run_id,
@@ -239,6 +243,7 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         exchange=exchange,
         account=account,
         run=folder.run_id,
+        process=process,
         clock=clock,
         pace=pace,
         max_body=min(job.max_body, facts.max_body or job.max_body),
@@ -257,7 +262,9 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     )
     events = unsent(folder, ledger, account, now=now, policy=job.policy)
     sending = sender.send(event for event in events if only is None or event.key in only)
-    return conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
+    result = conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
+    ledger.end_process(process)
+    return result
 
 
 def conclude(  # noqa: PLR0913 -- joins everything that a run is
@@ -272,10 +279,10 @@ def conclude(  # noqa: PLR0913 -- joins everything that a run is
 ) -> RunResult:
     """Write the audit of a run as the ledger stands, and forget people's data that nobody needs any more."""
     audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
-    ledger.finish_run(folder.run_id, states=audit.states, now=clock.now())
-    open_audit_path(audit_path).unlink(missing_ok=True)
     if not any(audit.states.get(state) for state in PENDING):
         folder.forget_contents(masked)
+    ledger.finish_run(folder.run_id, states=audit.states, now=clock.now())
+    open_audit_path(audit_path).unlink(missing_ok=True)
     return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
 
 

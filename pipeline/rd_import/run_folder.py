@@ -17,6 +17,7 @@ import contextlib
 import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -47,6 +48,8 @@ PLACES_SCHEMA: Final = pa.schema(
 NO_EVENT: Final = 2**32 - 1  # while the first half runs; null once it is written
 BODY_COLUMNS: Final = ("body", "email", "identity")
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
+SWEPT_AFTER_S: Final = 86_400
+RUN_NAME: Final = re.compile(r"\d{4}-\d{2}-\d{2}-[a-z2-9]{6}")
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that are mistaken for digits
 
 
@@ -78,6 +81,17 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def _sweep(base: Path, now: datetime) -> None:
+    """Remove what killed first halves left behind a day ago or longer: it holds people's data and nobody's run."""
+    if not base.is_dir():
+        return
+    for folder in base.iterdir():
+        with contextlib.suppress(OSError):
+            old = now.timestamp() - folder.stat().st_mtime > SWEPT_AFTER_S
+            if old and folder.is_dir() and RUN_NAME.fullmatch(folder.name) and not (folder / "run.json").exists():
+                shutil.rmtree(folder)
+
+
 class RunFolder:
     """One run's folder, written once by the first half and read by the second.
 
@@ -100,6 +114,7 @@ class RunFolder:
         """
         run_id = new_run_id(now)
         base = parent if parent is not None else state_folder() / "runs"
+        _sweep(base, now)
         return cls(private_folder(private_folder(base) / run_id), run_id)
 
     @classmethod
@@ -208,7 +223,9 @@ class RunFolder:
                 hashes = pl.Series(
                     "contact", [known[mail] for mail in bodies["email"]], dtype=pl.Binary
                 )
-                writer.write("contacts", hashes.to_frame().to_arrow())
+                writer.write("contacts.new", hashes.to_frame().to_arrow())
+        if (self.path / "contacts.new.arrow").exists():
+            (self.path / "contacts.new.arrow").replace(self.path / "contacts.arrow")
 
     def forget_contents(self, masked: Callable[[str | None, str | None], str | None]) -> None:
         """Remove what is people's data once nothing waits to be sent: records and bodies; wrong cells are masked."""

@@ -162,6 +162,7 @@ class Sender:
         exchange: Exchange,
         account: int,
         run: str,
+        process: str,
         clock: Clock,
         pace: Pace,
         max_body: int,
@@ -181,7 +182,7 @@ class Sender:
         self._stop_asked = stop_asked
         self._on_progress = on_progress
         self._dice = dice or random.SystemRandom()
-        self._process = f"{self._dice.getrandbits(64):016x}"
+        self._process = process
         self._queue: deque[_Task] = deque()
         self._flights: dict[int, _Flight] = {}
         self._later: list[_Later] = []
@@ -211,7 +212,6 @@ class Sender:
     def steps(self, events: Iterable[PlannedEvent]) -> Iterator[Sending]:
         """Do what `send` does, one turn at a time."""
         now = self._clock.now()
-        self._ledger.start_process(self._process, self._run, now=now)
         self._beaten = now
         self._ledger.reap(
             self._account, now=now, by_heartbeat=not self._rules.policy.resend_unknown
@@ -226,7 +226,6 @@ class Sender:
             )
         while self._step():
             yield self.sending
-        self._ledger.end_process(self._process)
 
     # --- one turn of the loop
 
@@ -308,6 +307,8 @@ class Sender:
         if not self._pace.interval_s:
             return None
         now = self._clock.now()
+        if self._slot is not None and now - self._slot > timedelta(seconds=self._pace.interval_s):
+            self._slot = None  # unused for too long: used now, it would crowd the next one
         if self._slot is None:
             self._slot = self._ledger.take_slot(
                 self._account, now=now, interval_s=self._pace.interval_s
