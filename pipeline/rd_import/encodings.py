@@ -73,7 +73,7 @@ def find_encoding(head: bytes, path: str, *, stated: str | None) -> Encoding:
     wide = _wide(head)
     if wide:
         return Encoding(wide, b"", _finding(wide, "likely", "by_nuls"), settled=True)
-    if head.count(0) > len(head) // 1000:
+    if head.count(0) > max(len(head) // 1000, 2):
         raise ExportError("binary_file", path=path)
     if head.isascii():
         return Encoding("utf-8", b"", _finding("utf-8", "certain", "ascii_only"), settled=False)

@@ -31,6 +31,7 @@ BOMB_BYTES: Final = 1 << 30
 BOMB_ROWS: Final = 10_000_000
 EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 
+_UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError)
 _Problem = tuple[int, str, str | None, str | None, str, bool]
 
 
@@ -48,7 +49,7 @@ def parquet_columns(path: Path, shown: str) -> tuple[str, ...]:
         with pq.ParquetFile(path) as file:
             _refuse_parquet_bomb(file.metadata, path, shown)
             return tuple(_column_names(file.schema_arrow))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(shown, error) from error
 
 
@@ -62,6 +63,7 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
         with pq.ParquetFile(path, pre_buffer=False, memory_map=False) as file:
             row, told = 0, file.metadata.num_rows
             for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, use_threads=False):
+                batch.validate(full=True)  # polars trusts its input, down to the UTF-8
                 typed = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([_readable(batch)])))
                 table = typed.select(_as_text(typed.schema))
                 yield group_of(
@@ -78,7 +80,7 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
                         path=shown,
                         reason=f"it holds more than the {told} rows it tells of",
                     )
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError, ValueError) as error:
+    except (*_UNREADABLE, pl.exceptions.PanicException) as error:
         raise _broken(shown, error) from error
 
 
