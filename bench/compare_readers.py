@@ -1,5 +1,4 @@
-"""Run the torture files through rd-import and through what one would use instead, and print the
-score as a table.
+"""Run the torture files through rd-import and its alternatives, and print the score as a table.
 
     PYTHONPATH=tests python bench/compare_readers.py    # needs duckdb: pip install duckdb
 

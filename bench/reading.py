@@ -1,5 +1,6 @@
-"""Measure `rd-import check` on a made file: seconds and peak memory, against the law of 300 MB + 24
-bytes a row.
+"""Measure `rd-import check` on a made file: seconds, and peak memory against the law.
+
+The law is 300 MB and 24 bytes a row.
 
     python bench/reading.py --rows 10_000_000              # one order a row
     python bench/reading.py --rows 10_000_000 --items 3 --shuffled
@@ -43,7 +44,8 @@ def make(path: Path, *, rows: int | None, size: int | None, items: int, shuffled
             for item in range(items):
                 price = 5 + who % 900
                 pool.append(
-                    f'c{who}@exemplo.com.br,P-{order:09},BRL,"{price * items},50",{items},(11) 9{80_000_000 + who},'
+                    f'c{who}@exemplo.com.br,P-{order:09},BRL,"{price * items},50",{items},'
+                    f"(11) 9{80_000_000 + who},"
                     f'{day},S-{item}-{who % 999},Camiseta nº {item},"{price},50",1,{notes}\n'
                 )
             if len(pool) > (500_000 if shuffled else 10_000):
@@ -102,7 +104,8 @@ def main() -> None:
         code, seconds, peak = measure(path, Path(folder))
         law = LAW_BASE_MB + rows * LAW_ROW_BYTES / 1e6
         print(
-            f"| {rows:,} | {path.stat().st_size / 1e9:.2f} GB | {given.items} | {given.shuffled} | {seconds:.0f} s | {peak:.0f} MB | {law:.0f} MB |"
+            f"| {rows:,} | {path.stat().st_size / 1e9:.2f} GB | {given.items} | {given.shuffled}"
+            f" | {seconds:.0f} s | {peak:.0f} MB | {law:.0f} MB |"
         )
     sys.exit(0 if code in {0, 3} and peak <= law else 1)
 

@@ -17,7 +17,11 @@ from rd_import.read import find_exports, read
 from rd_import.sandbox import Sandbox
 from test_main_job import TYPE, orders, save
 
-PORTUGUESE = "nome;cidade\nJosé Conceição;São João del-Rei\nAnaïs Müller;Ribeirão Preto\nÂngela Araújo;Mossoró\n"
+PORTUGUESE = """nome;cidade
+José Conceição;São João del-Rei
+Anaïs Müller;Ribeirão Preto
+Ângela Araújo;Mossoró
+"""
 
 
 def found(text: bytes, **flags: Any) -> Dialect:
@@ -125,7 +129,7 @@ def test_files_put_together_repeat_their_header(
 def test_a_second_table_in_the_file_is_not_mixed_with_the_first(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    """Its header says the same in another program's hand, so what follows may be the same orders again."""
+    """Its header is in another program's hand: what follows may be the same orders again."""
     path = save(tmp_path / "orders.csv", orders({}, {}, {}))
     path.write_bytes(
         path.read_bytes()
@@ -290,7 +294,7 @@ def test_any_table_that_python_writes_is_read_back_identical(
     end: str,
     quoting: int,
 ) -> None:
-    """Told its encoding and delimiter, as few lines of random characters tell nothing about them."""
+    """Told encoding and delimiter, of which a few random characters tell nothing."""
     rows = [row for row in rows if any(row)]
     assume(rows)
     if end == "\r":  # a lone \r as line end and \n within cells would be a mix

@@ -1,4 +1,4 @@
-"""What may be named as input: any place, any compression, any table; and what breaks the reading off."""
+"""What may be named as input: any place, compression and table; what breaks the reading."""
 
 import bz2
 import gzip
@@ -21,7 +21,10 @@ from conftest import REAL_EXPORTS, Command
 from rd_import.sandbox import Sandbox
 from test_main_job import ORDER, TYPE, orders, save
 
-CONTENT = b"email,identifier,currency,price,total_items\nana@example.com,1,BRL,10.00,1\nzoe@example.com,2,BRL,20.00,1\n"
+CONTENT = (
+    b"email,identifier,currency,price,total_items\n"
+    b"ana@example.com,1,BRL,10.00,1\nzoe@example.com,2,BRL,20.00,1\n"
+)
 
 
 def _zipped(data: bytes, name: str = "orders.csv") -> bytes:
@@ -177,7 +180,7 @@ def test_a_folder_and_a_pattern_name_files_in_order(
 def test_a_workbook_is_read_with_ids_and_dates_as_they_are(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    """A long number that the sheet shows as 5,52E+12 is whole in the file; a text keeps its zeros."""
+    """A number shown as 5,52E+12 is whole in the file; a text keeps its zeros."""
     openpyxl = pytest.importorskip("openpyxl")
     from datetime import datetime  # noqa: PLC0415
 
@@ -219,7 +222,8 @@ def test_json_lines_keep_digits_and_items(
 ) -> None:
     lines = [
         {**ORDER, "identifier": 1234567890123456789, "price": 10.10, "total_items": None,
-         "line_items": [{"sku": "0012", "product_title": "A", "price": 1, "quantity": 2}, {"sku": "B", "product_title": "B", "price": 2, "quantity": 1}]},
+         "line_items": [{"sku": "0012", "product_title": "A", "price": 1, "quantity": 2},
+                        {"sku": "B", "product_title": "B", "price": 2, "quantity": 1}]},
         {**ORDER, "identifier": "007"},
     ]  # fmt: skip
     path = tmp_path / "orders.jsonl"
@@ -303,7 +307,8 @@ def test_parquet_files_of_other_projects_give_their_rows_or_a_clean_error(name: 
     code = (
         "import sys\nfrom rd_import.errors import ExportError\nfrom rd_import.job import Job\n"
         "from rd_import.read import find_exports, read\n"
-        "try:\n    print(sum(g.rows.table.height for g in read(find_exports(Job((sys.argv[1],), 'SALE')))))\n"
+        "try:\n    found = find_exports(Job((sys.argv[1],), 'SALE'))\n"
+        "    print(sum(group.rows.table.height for group in read(found)))\n"
         "except ExportError as error:\n    print('refused', error)\n"
     )
     path = REAL_EXPORTS / "parquet" / name

@@ -1,4 +1,4 @@
-"""Every export of the real folder gives its exact number of events or of refusals, nothing told but names."""
+"""Every real export gives its exact number of events or refusals, told only the names."""
 
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def test_an_export_gives_its_exact_number_of_events(
 def test_the_carts_in_pounds_are_twenty_two_with_twenty_eight_items(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    """As they are, all are invalid, because RD Station takes no GBP; grouping and reading are right all the same."""
+    """As they are, all are invalid, since RD Station takes no GBP; they are read all the same."""
     words = renames({name: column for name, column in SHOPIFY_CART.items() if name != "currency"})
     path = REAL_EXPORTS / "carts/shopify_checkouts_export.csv"
     done = rd_import(
@@ -201,7 +201,7 @@ def test_the_carts_in_pounds_are_twenty_two_with_twenty_eight_items(
 def test_an_export_that_needs_a_mapping_gives_its_exact_number_of_rows(
     file: str, rows: int
 ) -> None:
-    """What these need beyond --rename and --set (lookups, filters, types by value) is the mapping file's part."""
+    """What these need beyond --rename and --set is the mapping file's part."""
     groups = list(read(find_exports(Job((str(REAL_EXPORTS / file),), "SALE"))))
     assert sum(group.rows.table.height for group in groups) == rows
     assert sum(group.problems.height for group in groups) == 0
@@ -271,7 +271,7 @@ def test_a_day_that_never_was_is_refused_where_it_identifies_the_call(rd_import:
 def test_the_naughty_strings_come_back_byte_for_byte(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    """In a name and in a custom field; only blanks at a cell's ends are taken off, and nothing but blanks is empty."""
+    """In a name and a custom field; only blanks at a cell's ends are taken off."""
     text = (REAL_EXPORTS / "csv_torture/blns/blns.txt").read_text("utf-8")
     naughty = [line for line in text.split("\n") if line and not line.startswith("#")]
     path = tmp_path / "naughty.csv"

@@ -1,4 +1,4 @@
-"""What spreadsheets and people do to values, and what comes of each: typed, left out with a warning, or the row invalid."""
+"""What spreadsheets and people do to values, and what comes of each."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -285,7 +285,7 @@ ITEM = {
 def test_an_order_never_goes_with_an_item_missing(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    """The broken row names order 1001 and so belongs to it for all we know; 1002 is not touched by it."""
+    """The broken row names order 1001 and so may belong to it; 1002 is not touched."""
     path = save(
         tmp_path / "a.csv",
         orders(ITEM, ITEM | {"identifier": "1001"}, ITEM | {"identifier": "1002"}),

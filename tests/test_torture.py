@@ -1,4 +1,4 @@
-"""Torture files of other projects: each is read exactly as its truth says, or refused at the right line."""
+"""Torture files: each is read as its truth says, or refused at the right line."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_a_header_without_the_expected_columns_is_refused(rd_import: Command) ->
 
 
 def test_without_a_flag_greek_text_is_asked_about(rd_import: Command) -> None:
-    """No single-byte encoding can be proved, and no reading of these accents makes Portuguese words."""
+    """No single-byte encoding can be proved, and no reading makes Portuguese words."""
     path = ROOT / "frictionless/table-infer-iso-8859-7.csv"
     words = ("--type", "CONVERSION", "--set", "email=a@example.com")
     asked = rd_import("check", path, *words, "--set", "conversion_identifier=x")

@@ -27,7 +27,7 @@ Reading = list[Row | None]  # None: a row that the reader names as unreadable
 
 @dataclass(frozen=True)
 class Case:
-    """One file; `refused` are physical lines that must not be read, and `None` in `rows` stands for them."""
+    """One file; `refused` are physical lines not to be read, `None` in `rows` stands for them."""
 
     file: str
     rows: Reading
@@ -66,7 +66,7 @@ def _spectrum() -> Iterator[Case]:
 
 
 def _test_data() -> Iterator[Case]:
-    """Those whose name does not begin with `header` or `bad-header` have none; blank lines are no rows."""
+    """Those not named `header` or `bad-header` have none; blank lines are no rows."""
     broken = {"bad-header-more-fields": (2,), "bad-quotes-with-unescaped-quote": (2,)}
     for path in sorted((ROOT / "csv-test-data").glob("*.csv")):
         if path.stem == "bad-header-wrong-header":
@@ -141,7 +141,7 @@ def _pollock() -> Iterator[Case]:
 
 
 def _apostrophes() -> tuple[int, ...]:
-    """Lines of which a cell in single quotes holds an apostrophe or a doubled quotation mark: two readings each."""
+    """Name lines with an apostrophe or a doubled mark within single quotes: two readings."""
     lines = (ROOT / "pollock/file_quotation_char_0x27.csv").read_text("ascii").splitlines()
     found = []
     for number, line in enumerate(lines, start=1):
@@ -175,7 +175,7 @@ def _survey() -> Iterator[Case]:
 
 
 def ours(case: Case) -> tuple[Reading, list[int]]:
-    """Read with rd-import: rows as text, None where a row is set aside, and the physical lines of those."""
+    """Read with rd-import: rows as text, None where one is set aside, and those lines."""
     job = Job(
         exports=(str(ROOT / case.file),),
         event_type="CONVERSION",

@@ -25,7 +25,10 @@ TRUE: Final = ("true", "1", "sim", "s", "yes", "y", "verdadeiro", "v")
 FALSE: Final = ("false", "0", "não", "nao", "n", "no", "falso", "f")
 LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
-RFC_3339: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})$"
+RFC_3339: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})$"
+)
 ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)"
 TIMESTAMP: Final = (
     r"^(?<a>[0-9]{4}|[0-9]{1,2})[-/.](?<b>[0-9]{1,2})[-/.](?<c>[0-9]{4}|[0-9]{1,2})"
@@ -35,15 +38,27 @@ TIMESTAMP: Final = (
 CURRENCY: Final = r"(?:[A-Z]{0,3}\$|[€£¥]|BRL|USD|EUR|ARS|MXN|CLP|COP|PEN|UYU|CAD)"
 PLAIN_DIGITS: Final = r"^-?[0-9]+$"
 PLAIN_POINT: Final = r"^-?[0-9]+(?:\.[0-9]+)?$"
-AMOUNT: Final = rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
+AMOUNT: Final = (
+    rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*"
+    rf"(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
+)
 NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
 GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
 CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
 UNIT: Final = r"[0-9]\s*(?:[hms]|min)"
-UNITS: Final = r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?\s*(?:(?<m>[0-9]+)\s*m(?:in(?:utos?|utes?)?)?)?\s*(?:(?<s>[0-9]+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
-PLAIN_EMAIL: Final = r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
-"""E-mails on which email-validator has nothing to say; those that do not match are shown to it one by one."""
-BRAZILIAN: Final = r"^(?:\+?55)?((?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])(?:9[6-9][0-9]{7}|3[2-6][0-9]{6}))$"
+UNITS: Final = (
+    r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?"
+    r"\s*(?:(?<m>[0-9]+)\s*m(?:in(?:utos?|utes?)?)?)?"
+    r"\s*(?:(?<s>[0-9]+)\s*s(?:eg(?:undos?)?|ec(?:onds?)?)?)?$"
+)
+PLAIN_EMAIL: Final = (
+    r"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+){0,5}"
+    r"@(?:[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,10})?\.){1,4}"
+    r"(?:com|net|org|br|ar|mx|co|io|es|pt|us|edu|gov)$"
+)
+"""E-mails on which email-validator has nothing to say; it is shown each of the others."""
+AREA: Final = "(?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])"
+BRAZILIAN: Final = rf"^(?:\+?55)?({AREA}(?:9[6-9][0-9]{{7}}|3[2-6][0-9]{{6}}))$"
 INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
 DAMAGE: Final = (
     r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
@@ -57,11 +72,12 @@ PLACES: Final[Mapping[str, str]] = {"shipping_country": "country", "shipping_sta
 ID_COLUMNS: Final = frozenset({"sku", "tracking_code"})
 STATES: Final[Mapping[str, str]] = {
     "acre": "AC", "alagoas": "AL", "amapa": "AP", "amazonas": "AM", "bahia": "BA", "ceara": "CE",
-    "distrito federal": "DF", "espirito santo": "ES", "goias": "GO", "maranhao": "MA", "mato grosso": "MT",
-    "mato grosso do sul": "MS", "minas gerais": "MG", "para": "PA", "paraiba": "PB", "parana": "PR",
+    "distrito federal": "DF", "espirito santo": "ES", "goias": "GO", "maranhao": "MA",
+    "mato grosso": "MT", "mato grosso do sul": "MS", "minas gerais": "MG", "para": "PA",
+    "paraiba": "PB", "parana": "PR",
     "pernambuco": "PE", "piaui": "PI", "rio de janeiro": "RJ", "rio grande do norte": "RN",
-    "rio grande do sul": "RS", "rondonia": "RO", "roraima": "RR", "santa catarina": "SC", "sao paulo": "SP",
-    "sergipe": "SE", "tocantins": "TO",
+    "rio grande do sul": "RS", "rondonia": "RO", "roraima": "RR", "santa catarina": "SC",
+    "sao paulo": "SP", "sergipe": "SE", "tocantins": "TO",
 }  # fmt: skip
 LEGAL_BASE = ("type", "status")
 
@@ -118,7 +134,7 @@ def type_cells(group: RowGroup, event_type: EventType, cells: Formats) -> Sifted
 def _without_damage(
     table: pl.DataFrame, event_type: EventType
 ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, a date turned into a number."""
+    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, 46138 for a date."""
     problems: list[pl.DataFrame] = []
     for name, dtype in table.schema.items():
         if dtype != pl.String or name.startswith("#"):
@@ -138,7 +154,10 @@ def _without_damage(
 
 
 def damage_of(spec: FieldSpec | None) -> str:
-    """Give the pattern of cells that a spreadsheet destroyed; free text may hold `1E+02`, an id or a phone may not."""
+    """Give the pattern of cells that a spreadsheet destroyed.
+
+    Free text may hold `1E+02`; an id or a phone may not.
+    """
     if spec is not None and spec.kind == "timestamp":
         return f"{DAMAGE}|{LOST_DIGITS}|{DATE_AS_NUMBER}"
     if (
@@ -156,7 +175,7 @@ def _is_id(column: str) -> bool:
     return column.rpartition(".")[2] in ID_COLUMNS or column.endswith(("_id", "identifier"))
 
 
-def _column(
+def _column(  # noqa: C901 -- one branch per kind of cell
     table: pl.DataFrame, spec: FieldSpec, formats: Sequence[tuple[int, CellFormat]]
 ) -> tuple[pl.Series, pl.DataFrame]:
     column = pl.col(spec.column)
@@ -233,7 +252,7 @@ def flaws(
 
 
 def numbers(cells: pl.Series, form: CellFormat) -> pl.Series:
-    """Read amounts: currency sign, grouped thousands, a sign before or behind; a cell of another form is null."""
+    """Read amounts: currency sign, grouped thousands, a sign before or behind; others are null."""
     value = _plain_text(cells, form.decimal).cast(pl.Float64, strict=False)
     return value.to_frame().select(
         pl.when(pl.col(cells.name).abs() < LARGEST).then(pl.col(cells.name))
@@ -253,7 +272,7 @@ def integers(cells: pl.Series, form: CellFormat) -> pl.Series:
 
 
 def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
-    """Write amounts with a decimal point, no groups and no currency; null where one is not of that form."""
+    """Write amounts with a decimal point, no groups and no currency; others are null."""
     if cells.str.contains(PLAIN_POINT if decimal == "." else PLAIN_DIGITS).all():
         return cells  # as most programs write them
     name = pl.col(cells.name)
@@ -267,7 +286,7 @@ def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
 
 
 def bare_amount(column: pl.Expr) -> pl.Expr:
-    """Give the digits and marks of an amount, without currency, sign and blanks; other text stays as it is."""
+    """Give an amount without currency, sign and blanks; other text stays as it is."""
     return column.str.replace(AMOUNT, "${digits}").str.strip_chars()
 
 
@@ -312,7 +331,7 @@ def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
 
 
 def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
-    """Read instants: the year first, or day and month in the file's order; local times by the file's zone."""
+    """Read instants: the year first, or in the file's order; local times by the file's zone."""
     if cells.null_count() < len(cells) and cells.str.contains(RFC_3339).all():
         return cells.str.to_datetime(
             "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us"
@@ -353,7 +372,7 @@ def _date(order: str) -> Iterator[pl.Expr]:
 
 
 def _clock() -> pl.Expr:
-    """Write a time of day as ` HH:MM:SS`, midnight where there is none; null for an hour that is none."""
+    """Write a time of day as ` HH:MM:SS`, midnight where none is told; others are null."""
     hour = pl.col("hour").cast(pl.Int64, strict=False)
     half = pl.col("half").str.to_lowercase().str.head(1)
     of_twelve = hour % 12 + pl.when(half == "p").then(12).otherwise(0)
@@ -375,8 +394,7 @@ def _offset() -> pl.Expr:
 
 
 def emails(cells: pl.Series, *, keep_wrong: bool) -> pl.Series:
-    """Check e-mails: the plain ones by a pattern, each other one by email-validator. None is ever
-    corrected.
+    """Check e-mails, correcting none: the plain ones by a pattern, others by email-validator.
 
     Args:
         cells: Trimmed text.
@@ -434,7 +452,10 @@ def _brazilian(column: pl.Expr) -> pl.Expr:
 
 
 def e164(text: str) -> str | None:
-    """Give a number's international form: any possible one with a country code, else a valid Brazilian one."""
+    """Give a number's international form.
+
+    With a country code it must be possible, without one it must be a valid Brazilian number.
+    """
     import phonenumbers  # noqa: PLC0415 -- slow to import, and needed for unusual numbers only
 
     try:
@@ -448,7 +469,7 @@ def e164(text: str) -> str | None:
 
 
 def places(cells: pl.Series, what: str) -> pl.Series:
-    """Write countries by their ISO code and Brazilian states by their two letters; what is neither stays as it is."""
+    """Write countries and Brazilian states by their two letters; others stay as they are."""
     names = {one: place(one, what) for one in cells.unique().to_list() if one is not None}
     changed = {one: code for one, code in names.items() if code != one}
     return cells.replace(list(changed), list(changed.values())) if changed else cells
@@ -462,7 +483,7 @@ def place(text: str, what: str) -> str:
 
 @cache
 def countries() -> Mapping[str, str]:
-    """Give the ISO codes of countries by their names in Portuguese, English and Spanish, and by themselves."""
+    """Give the codes of countries by their names in three languages, and by themselves."""
     from babel import Locale  # noqa: PLC0415 -- slow to import
 
     found: dict[str, str] = {}
@@ -471,7 +492,7 @@ def countries() -> Mapping[str, str]:
         found |= {
             folded(name): code
             for code, name in territories.items()
-            if len(code) == 2 and code.isalpha()
+            if len(code) == len("BR") and code.isalpha()
         }
     return (
         found | {code.casefold(): code for code in found.values()} | {"brazil": "BR", "bra": "BR"}
@@ -549,7 +570,7 @@ def _legal_bases(table: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]
 
 
 def _categories_not_taken(table: pl.DataFrame, event_type: EventType) -> Iterator[pl.DataFrame]:
-    """Refuse rows whose legal basis the event type cannot carry: consent is not left out in silence."""
+    """Refuse rows whose legal basis the type cannot carry: consent is not lost in silence."""
     for name in table.columns:
         if name.startswith("legal_bases.") and event_type.field(name) is None:
             yield flaws(
@@ -584,7 +605,7 @@ def _parts_of(bases: list[dict[str, object]]) -> Iterator[tuple[str, str]]:
 
 
 def _derive(table: pl.DataFrame, event_type: EventType) -> pl.DataFrame:
-    """Fill `total_items` and `line_items.product_id` where they are empty; nothing else is derived."""
+    """Fill empty `total_items` and `line_items.product_id`; nothing else is derived."""
     if event_type.field("line_items.quantity") is None:
         return table
     if "line_items.quantity" in table.columns:

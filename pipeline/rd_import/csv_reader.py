@@ -85,7 +85,7 @@ def _to_line_end(data: bytes, chunks: Iterator[bytes], end: bytes) -> tuple[byte
 
 
 def _working_chunks(stream: Readable, dialect: Dialect, path: str) -> Iterator[bytes]:
-    """Give a file's bytes, without what stands before its header, in an encoding whose delimiters are single bytes."""
+    """Give the bytes from the header on, in an encoding whose delimiters are single bytes."""
     decoder = codecs.getincrementaldecoder(dialect.encoding)()
     mark, skip, line = len(dialect.bom), dialect.start, 1
     while True:
@@ -114,7 +114,7 @@ def _working_chunks(stream: Readable, dialect: Dialect, path: str) -> Iterator[b
 
 
 def _settled(chunks: Iterator[bytes], export: Export) -> Iterator[bytes]:
-    """Decide on the encoding at the first byte that is not ASCII, which may stand far behind the head."""
+    """Decide on the encoding at the first byte that is not ASCII, however late it stands."""
     for chunk in chunks:
         dialect = export.dialect
         if dialect is not None and not dialect.settled and not chunk.isascii():
@@ -243,7 +243,7 @@ class _Reading:
     def _record_by_record(
         self, data: bytes, line: int, *, last: bool
     ) -> Generator[SourceGroup, None, int]:
-        """Read `data` with Python's csv, strictly; what it refuses is an invalid row at its line."""
+        """Read `data` with Python's csv, strictly; what it refuses is an invalid row."""
         lines = data.split(self.end)
         lines = [one + self.end for one in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
         rows: list[list[str | None]] = []
@@ -411,8 +411,7 @@ def _decodes(data: bytes, codec: str) -> bool:
 
 
 def _cut(data: bytes, line: int, dialect: Dialect, *, last: bool) -> tuple[_Block | None, int]:
-    """Cut bytes that begin with a record into records; None where a quote stands in the wrong
-    place.
+    """Cut bytes that begin with a record into records; None where a quote is in a wrong place.
 
     Returns the block and how many bytes it takes; the rest is the start of a record that goes on.
     """

@@ -1,10 +1,8 @@
-"""What kind of CSV this is: encoding, line ends, delimiter, quoting, and where the header or the
-first row stands.
+"""What kind of CSV this is: encoding, line ends, delimiter, quoting, and where the header stands.
 
 Every decision is a `Finding`, which the preview shows and a flag overrules. Decided is by trial on
-the file's first
-records: under the right dialect they all have as many cells as the header, and no quote stands in a
-    wrong place.
+the file's first records: under the right dialect they all have as many cells as the header, and no
+quote stands in a wrong place.
 """
 
 import codecs
@@ -33,6 +31,7 @@ RARE_CELLS: Final = 4  # and believed only where every record has at least so ma
 TRIED_RECORDS: Final = 200
 MOST_PREAMBLE: Final = 30  # lines before the header
 CONSISTENT: Final = 0.5  # at least this share of records has the same number of cells
+WIDEST_TITLE: Final = 2  # cells of a line such as `Loja;Minha Loja`
 TITLE_COST: Final = (
     0.04  # of a line passed over: a delimiter that cuts the first line too is likelier
 )
@@ -55,7 +54,7 @@ class Dialect:
         quote: Character around cells that hold the delimiter, a quote or a line break.
         escape: Character before a quote inside a cell, where quotes are not doubled.
         space_after: A blank after each delimiter belongs to it.
-        line_end: `\\n` (also stands for `\\r\\n`) or `\\r`.
+        line_end: LF (also where lines end with CR LF) or CR.
         start: Bytes before the header (or the first row), after the mark, in the working encoding:
             a `sep=` line and a preamble.
         start_line: Physical line on which it begins, from 1.
@@ -130,7 +129,7 @@ def find_dialect(  # noqa: PLR0913 -- a file's head and each flag that overrules
     skipped = len(text.split(end, 1)[0]) + 1 if sep else 0
     body = text[skipped:]
     trial, delimiter_finding = _best_trial(
-        body, end, path, delimiter or (sep[1] if sep else None), sep is not None, whole=whole
+        body, end, path, delimiter or (sep[1] if sep else None), by_sep=sep is not None, whole=whole
     )
     if delimiter:
         delimiter_finding = Finding("delimiter", delimiter, "stated", "stated", "--delimiter")
@@ -176,10 +175,9 @@ def unique_names(cells: Sequence[str]) -> list[str]:
 
 
 def doubled(line: str) -> str:
-    """Double the quotes that a backslash escapes, as CSV wants them; a backslash before anything
-    else is a character.
+    """Double the quotes that a backslash escapes, as CSV wants them.
 
-    Python's csv would drop every backslash, also that of `8\\'9`.
+    Before anything else it is a character, which Python's csv would drop.
     """
     return _ESCAPED.sub(r'\1""', line)
 
@@ -244,7 +242,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """The head as one dialect cuts it. `width` is the usual number of cells, `score` the share that has it."""
+    """The head as one dialect cuts it; `score` is the share of records with `width` cells."""
 
     delimiter: str
     style: _Style
@@ -253,14 +251,8 @@ class _Trial:
     score: float
 
 
-def _best_trial(
-    text: str,
-    end: str,
-    path: str,
-    stated: str | None,
-    by_sep: bool,
-    *,
-    whole: bool,
+def _best_trial(  # noqa: PLR0913 -- the head and what is known of it
+    text: str, end: str, path: str, stated: str | None, *, by_sep: bool, whole: bool
 ) -> tuple[_Trial, Finding]:
     if stated:
         trial = _try(text, end, stated, whole=whole)
@@ -295,7 +287,7 @@ def _best_trial(
             path=path,
             candidates=" and ".join(repr(one.delimiter) for one in (best, *rivals)),
             readings="; ".join(
-                f"{one.delimiter!r} gives {', '.join(f'`{cell}`' for cell in one.records[0].cells[:6])}"
+                f"{one.delimiter!r} gives " + ", ".join(f"`{c}`" for c in one.records[0].cells[:6])
                 for one in (best, *rivals)
             ),
         )
@@ -316,7 +308,8 @@ def _try(text: str, end: str, delimiter: str, *, whole: bool) -> _Trial:
     for style in STYLES:
         if not _worth_trying(style, text, delimiter):
             continue
-        records = tuple(_records(text, end, delimiter, style, whole=whole))
+        found = _records(text, end, delimiter, style, whole=whole)
+        records = tuple(islice(found, TRIED_RECORDS))
         trial = _scored(delimiter, style, records)
         if best is None or trial.score > best.score + 1e-9:
             best = trial
@@ -341,48 +334,41 @@ def _records(
 ) -> Iterator[_Record]:
     """Cut the head into records; one with broken quotes has no cells and takes one line."""
     lines = [line + "\n" for line in text.split(end)]
-    if not whole:
-        lines.pop()  # where it is cut off
-    elif lines[-1] == "\n":
-        lines.pop()
+    if not whole or lines[-1] == "\n":
+        lines.pop()  # cut off, or nothing behind the last line end
     at, offset = 0, 0
     while at < len(lines):
-        taken: list[str] = []
-        source = iter(lines[at:])
-        reader = style.reader(_kept(source, taken), delimiter)
-        for _ in range(TRIED_RECORDS):
-            try:
-                cells = next(reader, None)
-            except csv.Error:
-                if not whole and at + len(taken) >= len(lines):
-                    return  # a cell that goes on where the head is cut off
-                del taken[1:]
-                cells = []
-            if cells is None:
-                return
-            if any(cell.strip() for cell in cells) or not taken[0].strip():
-                if any(cell.strip() for cell in cells):
-                    flawed = not style.space_after and any(cell.startswith(' "') for cell in cells)
-                    yield _Record(offset, () if flawed else tuple(cells))
-            elif not cells:
-                yield _Record(offset, ())
-            at += len(taken)
-            offset += sum(map(len, taken))
-            taken.clear()
-            if not cells:
-                break  # after a broken record the reader begins anew on the next line
-        else:
-            return
+        cells, taken = _next_record(lines, at, delimiter, style)
+        if cells is None:
+            if not whole and at + taken == len(lines):
+                return  # a cell that goes on where the head is cut off
+            taken = 1
+        if cells is None or any(cell.strip() for cell in cells):
+            bare = not style.space_after and any(cell.startswith(' "') for cell in cells or ())
+            yield _Record(offset, () if bare else tuple(cells or ()))
+        offset += sum(map(len, lines[at : at + taken]))
+        at += taken
 
 
-def _kept(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
-    for line in lines:
-        taken.append(line)
-        yield line
+def _next_record(
+    lines: Sequence[str], at: int, delimiter: str, style: _Style
+) -> tuple[list[str] | None, int]:
+    """Give a record's cells, None where its quotes are broken, and how many lines it takes."""
+    taken = 0
+
+    def rest() -> Iterator[str]:
+        nonlocal taken
+        while at + taken < len(lines):
+            taken += 1
+            yield lines[at + taken - 1]
+
+    try:
+        return next(style.reader(rest(), delimiter)), taken
+    except csv.Error:
+        return None, taken
 
 
 def _scored(delimiter: str, style: _Style, records: tuple[_Record, ...]) -> _Trial:
-    records = tuple(islice(records, TRIED_RECORDS))
     widths = Counter(one.width for one in records if one.width > 1)
     if not widths:
         return _Trial(delimiter, style, records, min(1, len(records)), 0.0)
@@ -403,20 +389,20 @@ def _title_lines(records: Sequence[_Record], width: int) -> int:
     """Count the lines before the header: those with far fewer filled cells than the rest."""
     most = max((one.filled for one in records[:50] if one.width == width), default=0)
     for number, one in enumerate(records[:MOST_PREAMBLE]):
-        if one.filled * 2 <= most or not one.cells:
-            continue
-        following = records[number + 1] if number + 1 < len(records) else None
-        is_title = (
-            one.filled <= 2 < most and following is not None and following.filled > one.filled
-        )
-        if is_title and following is not None and _data_share(following) == 0:
-            continue
-        return number
+        few = one.filled * 2 <= most or not one.cells
+        if not few and not _is_title(one, records[number + 1 : number + 2], most):
+            return number
     return 0
 
 
+def _is_title(record: _Record, following: Sequence[_Record], most: int) -> bool:
+    """Tell a title of one or two cells, above a line of more names, from a narrow table's header."""
+    narrow = record.filled <= WIDEST_TITLE < most
+    return narrow and any(one.filled > record.filled and _data_share(one) == 0 for one in following)
+
+
 def _data_share(record: _Record) -> float:
-    """Give the share of cells that look like data; 1 where one is a date, an e-mail or a web address."""
+    """Give the share of cells that look like data; 1 where one is a date or an address."""
     cells = [cell.strip() for cell in record.cells if cell.strip()]
     if any(_DATED.fullmatch(cell) for cell in cells):
         return 1.0
@@ -444,7 +430,7 @@ def _header_flag(*, there: bool) -> str:
     return "--no-header" if there else "--header"
 
 
-def _all_findings(
+def _all_findings(  # noqa: PLR0913, PLR0917 -- one argument per finding
     known: Encoding, delimiter: Finding, header: Finding, trial: _Trial, end: str, before: int
 ) -> tuple[Finding, ...]:
     found = [known.finding, delimiter, header]
@@ -468,7 +454,7 @@ def _all_findings(
 
 
 def _decode_head(head: bytes, codec: str, path: str) -> str:
-    """Decode what of the head is whole; a byte that is none of a stated or proved encoding is a row's flaw, later."""
+    """Decode what of the head is whole; a byte of another encoding is a row's flaw, later."""
     decoder = codecs.getincrementaldecoder(codec)(
         "surrogateescape" if codec != "utf-7" else "replace"
     )

@@ -1,5 +1,4 @@
-"""Which encoding a text is in: by its mark, by proof (UTF-8, UTF-16), or by which reading makes
-words.
+"""Which encoding a text is in: by its mark, by proof, or by which reading makes words.
 
 Single-byte encodings cannot be proved: any bytes are text in each of them. What tells them apart is
 that only the right one gives words of the languages that Brazilian shops export in. Where none
@@ -23,7 +22,7 @@ BOMS: Final = (  # UTF-32's mark begins with UTF-16's, so it is looked for first
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 SINGLE_BYTE: Final = ("cp1252", "mac-roman", "cp850")
-"""Western encodings, the likeliest first. latin-1 is cp1252 without its typographic marks, so it needs no trial."""
+"""Western encodings, the likeliest first. latin-1 is cp1252 without its typographic marks."""
 
 SAMPLE_CHARACTERS: Final = 20_000  # non-ASCII ones; more change no verdict
 PLAUSIBLE: Final = (
@@ -74,7 +73,7 @@ def find_encoding(head: bytes, path: str, *, stated: str | None) -> Encoding:
     wide = _wide(head)
     if wide:
         return Encoding(wide, b"", _finding(wide, "likely", "by_nuls"), settled=True)
-    if head.count(0) > len(head) // 1000:
+    if head.count(0) > max(len(head) // 1000, 2):
         raise ExportError("binary_file", path=path)
     if head.isascii():
         return Encoding("utf-8", b"", _finding("utf-8", "certain", "ascii_only"), settled=False)
@@ -82,7 +81,7 @@ def find_encoding(head: bytes, path: str, *, stated: str | None) -> Encoding:
 
 
 def narrow_encoding(sample: bytes) -> Encoding:
-    """Tell UTF-8 and the single-byte encodings apart in a sample that holds other bytes than ASCII."""
+    """Tell UTF-8 and the single-byte encodings apart in a sample that is not all ASCII."""
     text = sample.decode("utf-8", "surrogateescape")
     bad = sum("\udc80" <= c <= "\udcff" for c in text)
     good = sum(c > "\x7f" for c in text) - bad
@@ -136,7 +135,7 @@ def _wide(head: bytes) -> str | None:
 
 
 def _score(sample: bytes, codec: str) -> float:
-    """Give the mean weight of the non-ASCII characters: 1 an usual accent within a word, 0 nonsense."""
+    """Give the mean weight of the non-ASCII characters: 1 a usual accent, 0 nonsense."""
     text = sample.decode(codec, "replace")
     found = 0
     total = 0.0

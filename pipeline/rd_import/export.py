@@ -33,8 +33,7 @@ class Source:
 
 @dataclass(slots=True)
 class Export:
-    """One input file: its facts, known before the first row, and its checksum, known after the
-    last.
+    """One input: its facts, known before the first row, and its checksum, known after the last.
 
     `blank_lines` counts lines that are no rows: empty ones and lines of bare delimiters. `not_data`
     counts rows that hold no data: totals and repeated headers. `second_table` is set where another

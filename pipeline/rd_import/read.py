@@ -30,7 +30,8 @@ from rd_import.tables import (
 from rd_import.values import PROBLEM_SCHEMA, ROW, ExportFacts, RowGroup, SourceGroup
 
 TOTALS: Final = (
-    "total", "totals", "grand total", "total geral", "totais", "subtotal", "sub-total", "soma", "suma", "total general", "totales",
+    "total", "totals", "grand total", "total geral", "totais", "subtotal", "sub-total", "soma",
+    "suma", "total general", "totales",
 )  # fmt: skip
 EXCEL_TRIED: Final = 50  # rows among which the header of a workbook is looked for
 
@@ -159,7 +160,7 @@ def _look_excel(source: Source, job: Job) -> Export:
 
 
 def _excel_header(source: Source, job: Job | None) -> tuple[int, tuple[str, ...], bool]:
-    """Find the header among a workbook's first rows: its place among the filled ones, and the columns' names."""
+    """Find the header among a workbook's first filled rows: its place, and the names."""
     rows = excel_rows(source.path, source.shown)
     tried = [
         [cell or "" for cell in row]
@@ -217,7 +218,7 @@ def _groups(export: Export) -> Iterator[SourceGroup]:
 
 
 class _Hashed:
-    """A stream whose bytes go into the export's checksum as they are read, so that it is of what was read."""
+    """A stream whose bytes go into the checksum as they are read."""
 
     def __init__(self, stream: BinaryIO, export: Export) -> None:
         self._stream = stream
@@ -243,7 +244,7 @@ def _excel_groups(export: Export, source: Source) -> Iterator[SourceGroup]:
 
 
 def _marked(group: SourceGroup, export: Export) -> SourceGroup:
-    """Set aside rows that hold no data: totals, the header once more, and what follows a second table's header."""
+    """Set aside totals, the header once more, and what follows a second table's header."""
     if export.facts.file_format not in {"csv", "excel"}:
         return group
     table = group.rows.table
@@ -292,10 +293,10 @@ def _says_header(cells: tuple[str | None, ...], columns: tuple[str, ...]) -> boo
 
 
 def _repeats(group: SourceGroup, export: Export, repeated: list[int]) -> tuple[list[int], int]:
-    """Tell the header once more (right below itself, or byte for byte: files put together) from a
-    second table's.
+    """Tell the header once more from the header of a second table.
 
-    A line with one cell above such a header is its title.
+    It is the same one right below itself, or byte for byte, as in files that were put together. A
+    line with one cell above such a header is its title.
 
     Returns:
         The rows that repeat the header, and the row at which another program's table begins.

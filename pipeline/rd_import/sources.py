@@ -1,5 +1,4 @@
-"""What the user names -> files to read: paths, patterns, folders, archives, stdin and addresses of
-object stores.
+"""What the user names -> files to read: paths, patterns, folders, archives, stdin, addresses.
 
 Compressed files are known by their first bytes, whatever their name. Every decompression is
 watched: what grows out of all proportion is a bomb and ends the reading.
@@ -10,7 +9,6 @@ import glob
 import gzip
 import io
 import lzma
-import os
 import shutil
 import sys
 import zipfile
@@ -58,7 +56,8 @@ OLD_OFFICE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ENCRYPTED_PACKAGE: Final = "EncryptedPackage".encode("utf-16-le")
 EXCEL_MEMBER: Final = "xl/workbook.xml"
 _DAMAGED: Final = (
-    EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, NotImplementedError, pa.ArrowException,
+    EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError,
+    NotImplementedError, pa.ArrowException,
 )  # fmt: skip
 
 
@@ -110,7 +109,7 @@ def head_of(source: Source) -> bytes:
 
 
 def seekable(source: Source, spool: ExitStack) -> Path:
-    """Give a plain local file of an input's bytes, unpacked to a private copy where it is packed."""
+    """Give a plain local file of an input, unpacked to a private copy where it is packed."""
     if not source.layers:
         return source.path
     with open_source(source) as stream:
@@ -141,7 +140,7 @@ def _paths(given: str) -> Iterator[Path]:
     elif path.exists():
         yield path
     else:
-        matches = sorted(Path(name) for name in glob.glob(given, recursive=True))
+        matches = sorted(Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 -- takes absolute patterns
         if not matches:
             raise ExportError("no_such_file", path=given)
         yield from matches
@@ -275,13 +274,13 @@ def _opened(layer: str, stream: IO[bytes], source: Source, opened: ExitStack) ->
 
 
 class _Watched(io.RawIOBase):
-    """A decompressed stream that ends the reading where it grows out of proportion or breaks off."""
+    """A decompressed stream that must not grow out of proportion or break off."""
 
     def __init__(self, stream: IO[bytes], source: Source, opened: ExitStack) -> None:
         self._stream = stream
         self._opened = opened
         self._source = source
-        self._packed = os.stat(source.path).st_size
+        self._packed = source.path.stat().st_size
         self._out = 0
 
     def read(self, size: int = -1) -> bytes:

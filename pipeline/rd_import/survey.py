@@ -1,9 +1,7 @@
-"""Which decimal mark, date order and time zone each column uses: decided from the whole column, or
-asked. Pure.
+"""Which decimal mark, date order and zone each column uses: by the whole column, or asked. Pure.
 
 A cell such as `1.234` or `01/02/2026` has two meanings. What the other cells of its column leave
-open is no guess of
-ours: the finding is `open`, and the run waits for the flag.
+open is no guess of ours: the finding is `open`, and the run waits for the flag.
 """
 
 from collections import Counter
@@ -25,11 +23,14 @@ EXAMPLES: Final = 2
 PLAIN: Final = r"^[0-9]+(?:\.[0-9]{1,2})?$"
 YEAR_FIRST: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}|$)"
 ZONED: Final = r":[0-9.,]+\s*(?:[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+_ONE_READING: Final = (  # M is the decimal mark, G the other one
+    r"^(?:[0-9]{1,3}(?:G[0-9]{3})+M[0-9]*|[0-9]{1,3}(?:G[0-9]{3}){2,}"  # both marks, or two groups
+    r"|[0-9]*M(?:[0-9]{1,2}|[0-9]{4,})"  # other than three digits behind the mark
+    r"|(?:0[0-9]*|[0-9]{4,})?M[0-9]{3})$"  # digits before it that are no group
+)
 _FORMS: Final[Mapping[str, str]] = {
-    # Only one reading each: a second mark, another number of digits behind it, or a group that
-    # cannot be one.
-    POINT: r"^(?:[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]*|[0-9]{1,3}(?:,[0-9]{3}){2,}|[0-9]*\.(?:[0-9]{1,2}|[0-9]{4,})|(?:0[0-9]*|[0-9]{4,})?\.[0-9]{3})$",
-    COMMA: r"^(?:[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]*|[0-9]{1,3}(?:\.[0-9]{3}){2,}|[0-9]*,(?:[0-9]{1,2}|[0-9]{4,})|(?:0[0-9]*|[0-9]{4,})?,[0-9]{3})$",
+    POINT: _ONE_READING.replace("M", r"\.").replace("G", ","),
+    COMMA: _ONE_READING.replace("M", ",").replace("G", r"\."),
     EITHER: r"^[1-9][0-9]{0,2}[.,][0-9]{3}$",
 }
 
@@ -260,7 +261,7 @@ class Survey:
             "examples": ", ".join(f"`{one[:30]}`" for one in examples[:3]),
         }
 
-    def _open(  # noqa: PLR0913 -- a finding's own parts
+    def _open(  # noqa: PLR0913, PLR0917 -- a finding's own parts
         self,
         what: str,
         column: str,

@@ -1,5 +1,4 @@
-"""Inputs that are tables already: Parquet, Excel workbooks and JSON Lines -> groups of rows as
-text.
+"""Inputs that are tables already: Parquet, Excel and JSON Lines -> groups of rows as text.
 
 Their cells are written as a CSV of the same data would hold them, so that every later stage sees
 one kind of row.
@@ -32,6 +31,7 @@ BOMB_BYTES: Final = 1 << 30
 BOMB_ROWS: Final = 10_000_000
 EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 
+_UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError)
 _Problem = tuple[int, str, str | None, str | None, str, bool]
 
 
@@ -49,7 +49,7 @@ def parquet_columns(path: Path, shown: str) -> tuple[str, ...]:
         with pq.ParquetFile(path) as file:
             _refuse_parquet_bomb(file.metadata, path, shown)
             return tuple(_column_names(file.schema_arrow))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(shown, error) from error
 
 
@@ -63,6 +63,7 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
         with pq.ParquetFile(path, pre_buffer=False, memory_map=False) as file:
             row, told = 0, file.metadata.num_rows
             for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, use_threads=False):
+                batch.validate(full=True)  # polars trusts its input, down to the UTF-8
                 typed = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([_readable(batch)])))
                 table = typed.select(_as_text(typed.schema))
                 yield group_of(
@@ -79,7 +80,7 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
                         path=shown,
                         reason=f"it holds more than the {told} rows it tells of",
                     )
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError, ValueError) as error:
+    except (*_UNREADABLE, pl.exceptions.PanicException) as error:
         raise _broken(shown, error) from error
 
 
@@ -130,8 +131,7 @@ def _column_names(schema: pa.Schema) -> Iterator[str]:
 
 
 def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]:
-    """Give the filled rows of a workbook's first sheet that has any, with their numbers in the
-    sheet.
+    """Give the filled rows of a workbook's first filled sheet, with their numbers in it.
 
     Raises:
         JobError: The reader of workbooks is not installed.
@@ -168,8 +168,8 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
         ) from error
 
 
-def excel_text(cell: object) -> str | None:
-    """Write a cell as text: whole numbers without `.0`, times as ISO; a number that lost digits shows it."""
+def excel_text(cell: object) -> str | None:  # noqa: PLR0911 -- one per kind of cell
+    """Write a cell as text; a number beyond fifteen digits has lost some, and shows it."""
     if cell is None or isinstance(cell, str):
         return cell or None
     if isinstance(cell, bool):
@@ -278,7 +278,7 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:
-    """Read a line as one flat object of texts and lists of objects of texts; None where it is no object."""
+    """Read a line as a flat object of texts and lists of objects; None where it is none."""
     try:
         found = json.loads(raw, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
@@ -340,7 +340,7 @@ def group_of(
 def rows_as_groups(
     rows: Iterable[tuple[int, list[str | None]]], columns: tuple[str, ...]
 ) -> Iterator[SourceGroup]:
-    """Group a workbook's rows; a row longer than the header is flawed, a shorter one lacks its last cells."""
+    """Group a workbook's rows; one longer than the header is flawed."""
     width, before = len(columns), 0
     iterator = iter(rows)
     while batch := list(itertools.islice(iterator, ROWS_PER_GROUP)):
@@ -415,7 +415,7 @@ def _known(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
     return dtype() if isinstance(dtype, DataTypeClass) else dtype
 
 
-def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:  # noqa: PLR0911 -- one per type
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
         encoded = pl.struct(column.alias("v")).struct.json_encode()
         return pl.when(column.is_not_null()).then(encoded.str.slice(5).str.head(-1))

@@ -1,5 +1,4 @@
-"""Which events a row that could not be read may belong to, so that none of them goes with an item
-missing. Pure.
+"""Which events an unreadable row may belong to, so that none goes with an item missing. Pure.
 
 A row with too few cells or broken quotes is no event's for certain. It is held against every event
 whose id stands in one of its cells, and against the event of the rows right before and after it,
@@ -111,7 +110,7 @@ class TornRows:
 
 
 def _near(text: str, delimiter: str, place: int, width: int) -> set[str]:
-    """Give what may stand in one column of a broken record, as far aside as it has cells too few or too many."""
+    """Give what may stand in one column, as far aside as there are cells too few or many."""
     ways = [text.strip().split(delimiter)]
     with contextlib.suppress(csv.Error):
         ways.append(next(csv.reader([text], delimiter=delimiter), []))
