@@ -38,7 +38,7 @@ def by_polars(case: Case) -> Reading:
 
 def by_duckdb(case: Case) -> Reading:
     """Read with duckdb, which looks for the dialect by itself."""
-    import duckdb  # noqa: PLC0415 -- installed on demand
+    import duckdb
 
     header = f", header = {case.header is not False}"
     found = duckdb.sql(

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
+
 from rd_import.cli import main
 from rd_import.sandbox import Sandbox
 
@@ -57,7 +58,16 @@ Command = Callable[..., Outcome]
 @pytest.fixture(autouse=True)
 def private_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test's ledger and run folders apart, and no account of the machine in reach."""
-    for name in ("TOKEN", "BASE_URL", "LEDGER", "ACCOUNT", "REFRESH_TOKEN", "CLIENT_ID", "CLIENT_SECRET", "API_KEY"):
+    for name in (
+        "TOKEN",
+        "BASE_URL",
+        "LEDGER",
+        "ACCOUNT",
+        "REFRESH_TOKEN",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "API_KEY",
+    ):
         monkeypatch.delenv(f"RD_IMPORT_{name}", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 

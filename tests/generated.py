@@ -38,7 +38,7 @@ AWKWARD: Final = (
 )
 
 texts = st.one_of(st.sampled_from(AWKWARD), st.text(min_size=1, max_size=12))
-moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 
 
 def empty_problems() -> pl.DataFrame:

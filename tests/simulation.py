@@ -55,7 +55,11 @@ class Clock:
 
 def event(number: int, content: int = 1, contact: str | None = None) -> PlannedEvent:
     """Event `number` with a content; equal numbers have equal keys."""
-    payload = {"email": contact or f"c{number}@example.com", "identifier": f"e{number}", "value": content}
+    payload = {
+        "email": contact or f"c{number}@example.com",
+        "identifier": f"e{number}",
+        "value": content,
+    }
     body = json.dumps({"event_type": "SALE", "event_family": "CDP", "payload": payload}).encode()
     return PlannedEvent(
         ordinal=number,
@@ -86,10 +90,17 @@ class Server:
             if self.partial:
                 self.register([body for at, body in enumerate(events) if at not in refused])
             path = [f"$[{at}].payload" if self.names_index else "" for at in refused]
-            errors = [{"error_type": "INVALID", "error_message": "bad", "path": one} for one in path]
+            errors = [
+                {"error_type": "INVALID", "error_message": "bad", "path": one} for one in path
+            ]
             return Observation(400, {}, json.dumps({"errors": errors}).encode(), size)
         if limited:
-            error = {"error": "'lead_limiter' rate limit exceeded", "max": 1, "usage": 2, "remaining_time": 600}
+            error = {
+                "error": "'lead_limiter' rate limit exceeded",
+                "max": 1,
+                "usage": 2,
+                "remaining_time": 600,
+            }
             return Observation(429, {}, json.dumps(error).encode(), size)
         return Observation(200, {}, self.register(events), size)
 
@@ -127,7 +138,9 @@ class Network:
             raise Crash
         self.started += 1
         fate = self.fate(self.started)
-        self._pending.append((self.clock.now() + timedelta(seconds=self.delay()), self.started, events, fate))
+        self._pending.append(
+            (self.clock.now() + timedelta(seconds=self.delay()), self.started, events, fate)
+        )
         if self.crash("after the body left"):
             raise Crash
         return self.started
@@ -196,7 +209,9 @@ class Network:
                 body = b'{"message": "API rate limit exceeded"}'
                 return Observation(429, {"retry-after-quotas": "5"}, body, size)
             case "401":
-                body = b'{"errors": {"error_type": "UNAUTHORIZED", "error_message": "Invalid token."}}'
+                body = (
+                    b'{"errors": {"error_type": "UNAUTHORIZED", "error_message": "Invalid token."}}'
+                )
                 return Observation(401, {}, body, size)
             case "413":
                 return Observation(413, {}, b"", size)
@@ -217,7 +232,7 @@ class World:
     late: list[tuple[datetime, Sequence[bytes]]] = field(default_factory=list)
     orders: Counter[bytes] = field(default_factory=Counter)
 
-    def process(  # noqa: PLR0913 -- what a process is made of
+    def process(
         self,
         ledger: Ledger,
         events: Iterable[PlannedEvent],
@@ -258,7 +273,9 @@ class World:
 
         return life(), sender, network
 
-    def to_send(self, ledger: Ledger, events: Iterable[PlannedEvent], policy: Policy) -> list[PlannedEvent]:
+    def to_send(
+        self, ledger: Ledger, events: Iterable[PlannedEvent], policy: Policy
+    ) -> list[PlannedEvent]:
         """Look up what may go, as a run does before it plans its requests."""
         events = list(events)
         lines = ledger.lines(self.account, [one.key for one in events])
@@ -266,7 +283,13 @@ class World:
             one
             for one in events
             if hinders(
-                lines.get(one.key), one.sha, one.contact, None, now=self.clock.now(), policy=policy, decisions=Decisions()
+                lines.get(one.key),
+                one.sha,
+                one.contact,
+                None,
+                now=self.clock.now(),
+                policy=policy,
+                decisions=Decisions(),
             )
             in {None, "sent"}
         ]
@@ -286,7 +309,9 @@ class World:
             if uuid is not None and self.server.uuids.get(uuid) != body:
                 found.append(f"e{one.ordinal} has the uuid of another event")
             if copies and uuid is None and not in_doubt:
-                found.append(f"e{one.ordinal} stands on the server, and the ledger knows nothing of it")
+                found.append(
+                    f"e{one.ordinal} stands on the server, and the ledger knows nothing of it"
+                )
             if copies > 1 + self.orders[body]:
                 found.append(f"e{one.ordinal} stands on the server {copies} times")
         return found

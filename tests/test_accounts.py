@@ -142,7 +142,7 @@ def test_an_account_without_an_access_token_gets_one_first(
 
 @pytest.mark.parametrize("has_token", [True, False])
 def test_a_refusal_to_renew_ends_in_4_and_nothing_is_lost(
-    has_token: bool,  # noqa: FBT001 -- pytest gives it by name
+    has_token: bool,
     tmp_path: Path,
     rd_import: Command,
     sandbox: Sandbox,
@@ -711,7 +711,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("refuses", [False, True])
 def test_the_probe_finds_out_how_an_account_behaves_and_it_is_held_to(
-    refuses: bool,  # noqa: FBT001 -- pytest gives it by name
+    refuses: bool,
     variant: str,
     tmp_path: Path,
     rd_import: Command,

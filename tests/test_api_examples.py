@@ -7,25 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import Command
 from rd_import.sandbox import Sandbox
 from rdstation_events import REMOVED_TYPES
 
 EXAMPLES = sorted((Path(__file__).parent / "api_examples").glob("*.json"))
-CURRENT = [path for path in EXAMPLES if json.loads(path.read_text("utf-8"))["event_type"] not in REMOVED_TYPES]
+CURRENT = [
+    path
+    for path in EXAMPLES
+    if json.loads(path.read_text("utf-8"))["event_type"] not in REMOVED_TYPES
+]
 REMOVED = [path for path in EXAMPLES if path not in CURRENT]
 
 
 def flat_rows(payload: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Write a payload in the one column form: one row, or one row per item, follow-up cells empty."""
-    header = {name: cell(value) for name, value in payload.items() if name not in {"line_items", "legal_bases"}}
+    header = {
+        name: cell(value)
+        for name, value in payload.items()
+        if name not in {"line_items", "legal_bases"}
+    }
     for base in payload.get("legal_bases", []):
         for part in ("type", "status"):
             if part in base:
                 header[f"legal_bases.{base['category']}.{part}"] = base[part]
     items = payload.get("line_items", [{}])
     for number, item in enumerate(items):
-        kept = header if number == 0 else {name: header[name] for name in ("email", "identifier") if name in header}
+        kept = (
+            header
+            if number == 0
+            else {name: header[name] for name in ("email", "identifier") if name in header}
+        )
         yield kept | {f"line_items.{name}": cell(value) for name, value in item.items()}
 
 
@@ -54,7 +67,9 @@ def test_an_example_survives_the_round_trip(
 ) -> None:
     example = json.loads(path.read_text("utf-8"))
     rows = list(flat_rows(example["payload"]))
-    done = rd_import(write_csv(tmp_path / "rows.csv", rows), "--type", example["event_type"], "--json")
+    done = rd_import(
+        write_csv(tmp_path / "rows.csv", rows), "--type", example["event_type"], "--json"
+    )
     assert (done.code, done.json["states"]) == (0, {"accepted": len(rows)})
     [stored] = sandbox.events()
     assert stored.event == example

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import Command
 from rd_import import audit, pipeline, send
 from rd_import.key_line import Fact, KeyLine, Lost, Policy
@@ -34,7 +35,9 @@ class Stage:
     world: World
     names: Iterator[int] = field(default_factory=lambda: iter(range(1000)))
 
-    def process(self, events: list[PlannedEvent], fates: tuple[str | None, ...] = (), **options: Any) -> Any:
+    def process(
+        self, events: list[PlannedEvent], fates: tuple[str | None, ...] = (), **options: Any
+    ) -> Any:
         """Make a process whose requests meet these fates, one after the other, and then none."""
         number = next(self.names)
         return self.world.process(
@@ -73,7 +76,9 @@ class Stage:
     def decide(self, one: PlannedEvent, decision: str) -> object:
         self.world.orders[one.body] += decision == "resend"
         now = self.world.clock.now()
-        refused = self.ledger.resolve(self.world.account, one.key, one.sha, Decision(decision, "me", "looked"), now=now)
+        refused = self.ledger.resolve(
+            self.world.account, one.key, one.sha, Decision(decision, "me", "looked"), now=now
+        )
         if refused is not None:
             self.world.orders[one.body] -= decision == "resend"
         return refused
@@ -186,7 +191,11 @@ def only_the_doubtful_content(monkeypatch: pytest.MonkeyPatch) -> None:
     decides = KeyLine.unresolvable
 
     def only(line: KeyLine, sha: bytes) -> object:
-        return decides(line, sha) if any(fact.sha == sha for fact in line.doubt) else "not the doubtful content"
+        return (
+            decides(line, sha)
+            if any(fact.sha == sha for fact in line.doubt)
+            else "not the doubtful content"
+        )
 
     monkeypatch.setattr(KeyLine, "unresolvable", only)
 
@@ -201,7 +210,9 @@ def c8_a_contact_limit_on_a_resend_clears_no_doubt(stage: Stage) -> list[str]:
 
 def deferring_clears_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     defers = KeyLine.was_deferred
-    monkeypatch.setattr(KeyLine, "was_deferred", lambda line, *words: replace(defers(line, *words), doubt=()))
+    monkeypatch.setattr(
+        KeyLine, "was_deferred", lambda line, *words: replace(defers(line, *words), doubt=())
+    )
 
 
 def c9_no_byte_of_an_ordered_resend_clears_no_doubt(stage: Stage) -> list[str]:
@@ -213,7 +224,9 @@ def c9_no_byte_of_an_ordered_resend_clears_no_doubt(stage: Stage) -> list[str]:
 
 def releasing_clears_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     releases = KeyLine.was_released
-    monkeypatch.setattr(KeyLine, "was_released", lambda line, *words: replace(releases(line, *words), doubt=()))
+    monkeypatch.setattr(
+        KeyLine, "was_released", lambda line, *words: replace(releases(line, *words), doubt=())
+    )
 
 
 def c10_what_a_person_left_is_not_sent_by_the_next_import(stage: Stage) -> list[str]:
@@ -249,10 +262,14 @@ def c11_a_decision_from_a_stale_screen_does_not_hold(stage: Stage) -> list[str]:
 
 
 def deciding_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(ledger: Ledger, account: int, key: bytes, sha: bytes, _: Decision, *, now: datetime) -> None:
+    def write(
+        ledger: Ledger, account: int, key: bytes, sha: bytes, _: Decision, *, now: datetime
+    ) -> None:
         del now
         with ledger._writing() as connection:
-            write_lines(connection, account, [(key, KeyLine(doubt=(Fact(sha, "stale"),), resend=sha))])
+            write_lines(
+                connection, account, [(key, KeyLine(doubt=(Fact(sha, "stale"),), resend=sha))]
+            )
 
     monkeypatch.setattr(Ledger, "resolve", write)
 
@@ -299,7 +316,9 @@ def c14_sending_a_changed_content_forgets_none(stage: Stage) -> list[str]:
 
 def claiming_forgets_what_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     claims = KeyLine.claimed
-    monkeypatch.setattr(KeyLine, "claimed", lambda line, *words: replace(claims(line, *words), accepted=()))
+    monkeypatch.setattr(
+        KeyLine, "claimed", lambda line, *words: replace(claims(line, *words), accepted=())
+    )
 
 
 def c15_what_is_deferred_can_be_claimed_later(stage: Stage) -> list[str]:
@@ -329,7 +348,11 @@ def nobody_reaps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def only_surely_dead_processes_are_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     reaps = Ledger.reap
-    monkeypatch.setattr(Ledger, "reap", lambda ledger, account, *, now, **_: reaps(ledger, account, now=now, by_heartbeat=False))
+    monkeypatch.setattr(
+        Ledger,
+        "reap",
+        lambda ledger, account, *, now, **_: reaps(ledger, account, now=now, by_heartbeat=False),
+    )
 
 
 def c20_a_process_stops_when_its_ledger_is_replaced(stage: Stage) -> list[str]:
@@ -358,7 +381,9 @@ def c22_where_a_refusal_is_partial_bodies_hold_one_event(stage: Stage) -> list[s
 def the_account_is_taken_for_atomic(monkeypatch: pytest.MonkeyPatch) -> None:
     learns = Ledger.learn
     monkeypatch.setattr(
-        Ledger, "learn", lambda ledger, account, **facts: learns(ledger, account, **facts | {"partial": None})
+        Ledger,
+        "learn",
+        lambda ledger, account, **facts: learns(ledger, account, **facts | {"partial": None}),
     )
 
 
@@ -421,7 +446,11 @@ def there_is_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("rule", ["holds", "is taken out"])
 def test_a_counterexample_happens_only_without_its_rule(
-    story: Callable[[Stage], list[str]], take_out: Rule, rule: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    story: Callable[[Stage], list[str]],
+    take_out: Rule,
+    rule: str,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if rule == "is taken out":
         take_out(monkeypatch)
@@ -434,7 +463,7 @@ def test_a_counterexample_happens_only_without_its_rule(
 
 
 def _dies_after_the_body_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rd_import.service import RdStation  # noqa: PLC0415
+    from rd_import.service import RdStation
 
     class DyingExchange:
         max_events = None
@@ -491,7 +520,7 @@ def test_c18_an_open_audit_stands_before_the_first_byte(
 def test_c19_going_on_reopens_the_audit(
     rule: str, tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first audit says `not_sent`; the run goes on, dies, and the ledger is lost: that audit must not be believed."""
+    """The first audit says `not_sent`; the run goes on, dies, the ledger is lost: that audit is not to be believed."""
     file = save(tmp_path / "orders.csv", orders({}, {}))
     monkeypatch.setenv("RD_IMPORT_TOKEN", "wrong")
     stopped = rd_import(file, *TYPE, "--json")
@@ -527,7 +556,9 @@ def test_c21_what_another_run_is_sending_is_unknown_and_not_unsent(
         now = pipeline.SystemClock().now()
         other.start_process("another", "run A", now=now)
         taken = rd_import("check", file, *TYPE, "--json", "--keep")
-        folder = pipeline.RunFolder.open(tmp_path / "state" / "rd-import" / "runs" / taken.json["run_id"])
+        folder = pipeline.RunFolder.open(
+            tmp_path / "state" / "rd-import" / "runs" / taken.json["run_id"]
+        )
         folder.keep_contacts(other.secret)
         account = other.account(f"sandbox {sandbox.instance}")
         [planned] = pipeline.unsent(folder, other, account, now=now, policy=Policy())

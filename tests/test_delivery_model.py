@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from rd_import.key_line import Fact, KeyLine, Policy
 from simulation import START
 
@@ -56,19 +57,24 @@ class Model:
     policy: Policy = Policy()
     most_requests: int = 4
 
-    def steps(self, state: State) -> Iterator[tuple[str, State]]:  # noqa: C901 -- the table, row by row
+    def steps(self, state: State) -> Iterator[tuple[str, State]]:
         now = LATER if state.due else START
         if not state.due and state.line.not_before is not None:
             yield "time passes", replace(state, due=True)
         for at, content in enumerate(state.wire):
             rest = state.wire[:at] + state.wire[at + 1 :]
-            yield f"late body of {content} arrives", self._stored(replace(state, wire=rest), content)
+            yield (
+                f"late body of {content} arrives",
+                self._stored(replace(state, wire=rest), content),
+            )
         for process, flight in enumerate(state.flights):
             if flight is None:
                 yield from self._claims(state, process, now)
             else:
                 yield from self._answers(state, process, flight)
-        held = next((f for f in state.flights if f is not None and f.request == state.line.request), None)
+        held = next(
+            (f for f in state.flights if f is not None and f.request == state.line.request), None
+        )
         if held is not None or state.line.request is not None:
             yield "reaped", replace(state, line=state.line.was_lost(state.line.request or ""))
         yield from self._person(state)
@@ -82,7 +88,9 @@ class Model:
         request = f"r{state.requests}"
         orders = state.orders
         if self.policy.resend_unknown and state.line.doubt and state.line.resend is None:
-            orders = added(orders, content)  # at-least-once was asked for: a resend that was ordered
+            orders = added(
+                orders, content
+            )  # at-least-once was asked for: a resend that was ordered
         line = state.line.claimed(request, CONTENTS[content])
         flights = put(state.flights, process, Flight(request, content))
         yield (
@@ -104,11 +112,17 @@ class Model:
         if state.faults:
             fewer = replace(gone, faults=state.faults - 1)
             lost = state.line.was_lost(flight.request)
-            yield f"{process}: no usable answer", replace(fewer, line=lost, wire=(*state.wire, content))
+            yield (
+                f"{process}: no usable answer",
+                replace(fewer, line=lost, wire=(*state.wire, content)),
+            )
             released = state.line.was_released(flight.request)
             yield f"{process}: proof that it was not accepted", replace(fewer, line=released)
         if state.crashes:
-            yield f"{process} crashes", replace(gone, crashes=state.crashes - 1, wire=(*state.wire, content))
+            yield (
+                f"{process} crashes",
+                replace(gone, crashes=state.crashes - 1, wire=(*state.wire, content)),
+            )
 
     def _person(self, state: State) -> Iterator[tuple[str, State]]:
         if not state.decisions:
@@ -117,7 +131,10 @@ class Model:
         for content in sorted(set(self.files)):
             if state.line.unresolvable(CONTENTS[content]) is None:
                 ordered = state.line.was_ordered(CONTENTS[content])
-                yield f"resend {content}", replace(fewer, line=ordered, orders=added(state.orders, content))
+                yield (
+                    f"resend {content}",
+                    replace(fewer, line=ordered, orders=added(state.orders, content)),
+                )
                 yield "left", replace(fewer, line=state.line.was_held("left"))
         if state.line.unwithdrawable() is None:
             orders = state.orders
@@ -126,7 +143,11 @@ class Model:
             yield "withdraw", replace(fewer, line=state.line.was_withdrawn(), orders=orders)
 
     def _stored(self, state: State, content: int) -> State:
-        return state if content in self.refused else replace(state, copies=added(state.copies, content))
+        return (
+            state
+            if content in self.refused
+            else replace(state, copies=added(state.copies, content))
+        )
 
 
 def added(counts: tuple[int, int], at: int, by: int = 1) -> tuple[int, int]:
@@ -208,9 +229,19 @@ def _forgets(line: KeyLine, request: str, sha: bytes) -> KeyLine:
         ("one content", "may_claim", lambda *_: None),
         ("one content", "was_withdrawn", _withdraws_anything),
         ("changed", "claimed", _forgets),
-        ("at least once, limited", "was_deferred", lambda line, *_: replace(line, request=None, sent_sha=None, doubt=())),
+        (
+            "at least once, limited",
+            "was_deferred",
+            lambda line, *_: replace(line, request=None, sent_sha=None, doubt=()),
+        ),
     ],
-    ids=["reaper frees", "no condition", "withdraw clears doubt", "accepted forgotten", "proof clears doubt"],
+    ids=[
+        "reaper frees",
+        "no condition",
+        "withdraw clears doubt",
+        "accepted forgotten",
+        "proof clears doubt",
+    ],
 )
 def test_the_model_finds_what_a_missing_rule_allows(
     world: str, method: str, mutant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -235,7 +266,11 @@ def test_from_every_state_the_key_can_come_to_an_end() -> None:
             if after not in states:
                 states.add(after)
                 waiting.append(after)
-    good = [s for s in states if any(s.line.uuid_of(sha) for sha in CONTENTS) or s.line.held or s.line.doubt]
+    good = [
+        s
+        for s in states
+        if any(s.line.uuid_of(sha) for sha in CONTENTS) or s.line.held or s.line.doubt
+    ]
     reached, spread = set(good), deque(good)
     while spread:
         for before in back.get(spread.popleft(), ()):

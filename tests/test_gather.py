@@ -79,7 +79,7 @@ def test_whatever_the_shuffle_every_row_comes_out_once_in_whole_events(
     """The same with all late rows on disk, some of them, and none."""
     lines, sizes = case
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(gather_module, "LATE_LINES_IN_MEMORY", in_memory)
+        patch.setattr(gather_module, "LINES_IN_MEMORY", in_memory)
         groups = gathered(lines, sizes, Path(folder))
         assert [line for group in groups for line in group] == expected(lines)
         events = [{line[EVENT] for line in group} for group in groups]
@@ -144,7 +144,7 @@ def test_a_run_that_stops_half_way_leaves_no_spill_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
 ) -> None:
     """The spilled rows are people's data; a full disk must not be made fuller."""
-    monkeypatch.setattr(gather_module, "LATE_LINES_IN_MEMORY", in_memory)
+    monkeypatch.setattr(gather_module, "LINES_IN_MEMORY", in_memory)
     lines: list[Line] = [(row, str(row % 4), None, "A") for row in range(12)]
     groups = gather(groups_of(lines, [2, 2, 2, 2]), by="identifier", scratch=tmp_path)
     next(groups)

@@ -182,7 +182,7 @@ def test_a_workbook_is_read_with_ids_and_dates_as_they_are(
 ) -> None:
     """A number shown as 5,52E+12 is whole in the file; a text keeps its zeros."""
     openpyxl = pytest.importorskip("openpyxl")
-    from datetime import datetime  # noqa: PLC0415
+    from datetime import datetime
 
     book = openpyxl.Workbook()
     sheet = book.active

@@ -124,7 +124,7 @@ def one_after_another(
     zygote: Zygote, place: Path, duration: float, *, seed: int, kills: int
 ) -> None:
     """Kill `kills` processes, each story's one after another, at moments spread over the whole life."""
-    dice = random.Random(seed)  # noqa: S311 -- no secret
+    dice = random.Random(seed)
     done = 0
     for number in range(STORIES_AT_MOST):
         with Sandbox(behaviour=SERVER) as sandbox:
@@ -139,7 +139,7 @@ def one_after_another(
 
 def two_at_once(zygote: Zygote, place: Path, duration: float, *, seed: int, rounds: int) -> None:
     """Two processes do the same job at the same time; one is killed, later the other."""
-    dice = random.Random(seed)  # noqa: S311 -- no secret
+    dice = random.Random(seed)
     with Sandbox(behaviour=SERVER) as sandbox:
         story = Story(zygote, place / "two", sandbox, dice)
         for number in range(rounds):

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from conftest import Command
 from rd_import.audit import AUDIT_SCHEMA
 from rd_import.sandbox import Sandbox
@@ -25,7 +26,9 @@ TYPE = ("--type", "ECOMMERCE_ORDER_PLACED")
 
 def orders(*changes: dict[str, Any]) -> list[dict[str, Any]]:
     """One order per change, each with an id of its own."""
-    return [ORDER | {"identifier": str(1001 + number)} | change for number, change in enumerate(changes)]
+    return [
+        ORDER | {"identifier": str(1001 + number)} | change for number, change in enumerate(changes)
+    ]
 
 
 def save(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> Path:
@@ -68,7 +71,9 @@ def test_a_second_run_of_the_same_file_sends_nothing(
     assert len(sandbox.events()) == 3
 
 
-def test_a_mended_file_sends_only_what_was_mended(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_a_mended_file_sends_only_what_was_mended(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     rd_import(save(tmp_path / "orders.csv", orders({}, {"email": "ana"})), *TYPE)
     done = rd_import(save(tmp_path / "mended.csv", orders({}, {})), *TYPE, "--json")
     assert done.json["states"] == {"accepted": 1, "already_accepted": 1}
@@ -80,7 +85,7 @@ def test_the_rejected_file_holds_the_rows_as_they_were_and_can_be_imported_again
 ) -> None:
     file = tmp_path / "orders.csv"
     file.write_bytes(
-        'email;identifier;currency;price;total_items;name\r\n'
+        "email;identifier;currency;price;total_items;name\r\n"
         'a@example.com;1;BRL;10.00;1;"Zé ""da"" Silva"\r\n'
         ' ;2;BRL;20.00;1;"João; o outro"\r\n'.encode("cp1252")
     )
@@ -93,14 +98,25 @@ def test_the_rejected_file_holds_the_rows_as_they_were_and_can_be_imported_again
     rejected.write_bytes(rejected.read_bytes().replace(b"\r\n ;2;", b"\r\nb@example.com;2;"))
     mended = rd_import(rejected, *TYPE, "--encoding", "cp1252", "--json")
     assert mended.json["states"] == {"accepted": 1}
-    assert [one.event["payload"]["name"] for one in sandbox.events()] == ['Zé "da" Silva', "João; o outro"]
+    assert [one.event["payload"]["name"] for one in sandbox.events()] == [
+        'Zé "da" Silva',
+        "João; o outro",
+    ]
 
 
-def test_rows_of_one_order_become_one_event(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
-    item = {"line_items.product_id": "P-1", "line_items.product_title": "Camiseta", "line_items.price": "79.90"}
+def test_rows_of_one_order_become_one_event(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    item = {
+        "line_items.product_id": "P-1",
+        "line_items.product_title": "Camiseta",
+        "line_items.price": "79.90",
+    }
     rows = [
         ORDER | {"total_items": ""} | item | {"line_items.quantity": "1"},
-        {"identifier": "1001"} | item | {"line_items.product_id": "P-2", "line_items.quantity": "2"},
+        {"identifier": "1001"}
+        | item
+        | {"line_items.product_id": "P-2", "line_items.quantity": "2"},
     ]
     done = rd_import(save(tmp_path / "orders.csv", rows), *TYPE, "--json")
     assert done.json["states"] == {"accepted": 2}
@@ -113,9 +129,18 @@ def test_rows_of_one_order_become_one_event(tmp_path: Path, rd_import: Command, 
 def test_an_order_goes_only_if_all_its_rows_are_valid(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    item = {"line_items.product_id": "P-1", "line_items.product_title": "Camiseta", "line_items.price": "79.90"}
-    rows = [ORDER | item | {"line_items.quantity": "1"}, ORDER | item | {"line_items.quantity": "none"}]
-    done = rd_import(save(tmp_path / "orders.csv", [*rows, *orders({"identifier": "2"})]), *TYPE, "--json")
+    item = {
+        "line_items.product_id": "P-1",
+        "line_items.product_title": "Camiseta",
+        "line_items.price": "79.90",
+    }
+    rows = [
+        ORDER | item | {"line_items.quantity": "1"},
+        ORDER | item | {"line_items.quantity": "none"},
+    ]
+    done = rd_import(
+        save(tmp_path / "orders.csv", [*rows, *orders({"identifier": "2"})]), *TYPE, "--json"
+    )
     assert [(row["state"], row["error_code"]) for row in done.audit] == [
         ("invalid", "SIBLING_INVALID"),
         ("invalid", "NOT_AN_INTEGER"),
@@ -129,7 +154,11 @@ def test_an_order_goes_only_if_all_its_rows_are_valid(
 def test_an_order_has_at_most_twenty_items(
     items: int, state: str, tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    item = {"line_items.product_title": "Camiseta", "line_items.price": "1", "line_items.quantity": "1"}
+    item = {
+        "line_items.product_title": "Camiseta",
+        "line_items.price": "1",
+        "line_items.quantity": "1",
+    }
     rows = [ORDER | item | {"line_items.product_id": f"P-{number}"} for number in range(items)]
     done = rd_import(save(tmp_path / "orders.csv", rows), *TYPE, "--json", "--max-invalid", "100%")
     assert done.json["states"] == {state: items}
@@ -159,7 +188,9 @@ def test_the_audit_has_its_documented_schema_and_is_private(
 def test_contact_data_stays_out_of_audit_ledger_and_log(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
-    file = save(tmp_path / "orders.csv", orders({"name": "Planted Person"}, {"email": "planted person@"}))
+    file = save(
+        tmp_path / "orders.csv", orders({"name": "Planted Person"}, {"email": "planted person@"})
+    )
     done = rd_import(file, *TYPE, "--json", "-v")
     ledger = next((tmp_path / "state").rglob("ledger.db"))
     for text in (
@@ -175,9 +206,18 @@ def test_contact_data_stays_out_of_audit_ledger_and_log(
         assert sandbox.token.encode() not in text
 
 
-def test_columns_are_renamed_and_constants_set(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_columns_are_renamed_and_constants_set(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     rows = [{"Cliente": "ana@example.com", "Pedido": "7", "Total": "10", "Itens": "1"}]
-    words = ["--rename", "email=Cliente", "--rename", "identifier=Pedido", "--rename", "price=Total"]
+    words = [
+        "--rename",
+        "email=Cliente",
+        "--rename",
+        "identifier=Pedido",
+        "--rename",
+        "price=Total",
+    ]
     words += ["--rename", "total_items=Itens", "--set", "currency=BRL"]
     done = rd_import(save(tmp_path / "orders.csv", rows, ";"), *TYPE, *words)
     assert done.code == 0
@@ -190,7 +230,9 @@ def test_columns_are_renamed_and_constants_set(tmp_path: Path, rd_import: Comman
     }
 
 
-def test_check_sends_nothing_and_leaves_nothing(tmp_path: Path, rd_import: Command, sandbox: Sandbox) -> None:
+def test_check_sends_nothing_and_leaves_nothing(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
     file = save(tmp_path / "orders.csv", orders({}, {"email": ""}))
     done = rd_import("check", file, *TYPE)
     assert done.code == 3
@@ -223,7 +265,7 @@ def test_without_a_terminal_sending_needs_yes(
 def _no_terminal(path: Path, *words: object, **options: object) -> object:
     if str(path) == "/dev/tty":
         raise OSError(6, "No such device or address")
-    return open(path, *words, **options)  # type: ignore[call-overload]  # noqa: PTH123, SIM115 -- Path.open is replaced
+    return open(path, *words, **options)  # type: ignore[call-overload]  # noqa: PTH123 -- Path.open is replaced
 
 
 def test_without_credentials_the_way_to_them_is_named(tmp_path: Path, rd_import: Command) -> None:
@@ -331,7 +373,9 @@ def test_a_file_of_a_header_alone_is_done_with_a_warning(
 
 
 def test_an_unknown_type_lists_those_there_are(tmp_path: Path, rd_import: Command) -> None:
-    done = rd_import(save(tmp_path / "orders.csv", orders({})), "--type", "ORDER_EATEN", "--sandbox")
+    done = rd_import(
+        save(tmp_path / "orders.csv", orders({})), "--type", "ORDER_EATEN", "--sandbox"
+    )
     assert done.code == 2
     assert "ECOMMERCE_ORDER_PAID" in done.err
 

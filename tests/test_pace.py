@@ -122,7 +122,7 @@ def send(  # one parameter for each thing that a world is made of
     path: Path, *, per_minute: int, window: str, requests: Sequence[int], seed: int, slowest: float
 ) -> tuple[Server, list[Line], list[Sending], timedelta]:
     """Let one process per entry of `requests` send that many, all of one account, through one ledger."""
-    dice = random.Random(seed)  # noqa: S311 -- no secret
+    dice = random.Random(seed)
     time = Time(len(requests))
     behaviour = Behaviour(requests_per_minute=per_minute, quota_window=window)
     server = Server(behaviour, Quota(time.now))
@@ -145,7 +145,7 @@ def send(  # one parameter for each thing that a world is made of
                     pace=Pace.per_minute(per_minute),
                     max_body=1_000,
                     rules=Rules(),
-                    dice=random.Random(seed),  # noqa: S311 -- no secret
+                    dice=random.Random(seed),
                 )
                 done.append(sender.send(event(one) for one in range(first, first + number)))
         except BaseException as error:  # noqa: BLE001 -- shown by the test's own thread

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rd_import import read as read_module
+from rd_import import csv_reader
 from rd_import.dialect import header_cells
 from rd_import.errors import ExportError
 from rd_import.job import Job
@@ -63,7 +63,7 @@ def read_file(path: Path, **options: Any) -> Found:
 
 def read_bytes(data: bytes, *, block: int = 8 << 20, **options: Any) -> Found:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(read_module, "BLOCK_BYTES", block)
+        patch.setattr(csv_reader, "BLOCK_BYTES", block)
         path = Path(folder, "export.csv")
         path.write_bytes(data)
         return read_file(path, **options)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conftest import REAL_EXPORTS, Command
 from rd_import.sandbox import Sandbox
 
@@ -70,7 +71,13 @@ def renames(fields: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize(
     ("file", "words", "events", "items", "states"),
     [
-        ("ecommerce/woocommerce_orders_bom.csv", [*ORDER, *renames(WOOCOMMERCE)], 50, 101, {"accepted": 101}),
+        (
+            "ecommerce/woocommerce_orders_bom.csv",
+            [*ORDER, *renames(WOOCOMMERCE)],
+            50,
+            101,
+            {"accepted": 101},
+        ),
         (
             "ecommerce/shopify_orders_brl.csv",
             [*ORDER, *renames(SHOPIFY)],
@@ -132,7 +139,9 @@ def test_a_line_number_is_the_physical_line_of_the_row(
 ) -> None:
     """The note attributes of this export hold 15 to 20 line breaks a row."""
     path = REAL_EXPORTS / "ecommerce/shopify_orders_brl.csv"
-    done = rd_import(path, *ORDER, *renames(SHOPIFY), "--json", "--audit", tmp_path / "audit.parquet")
+    done = rd_import(
+        path, *ORDER, *renames(SHOPIFY), "--json", "--audit", tmp_path / "audit.parquet"
+    )
     lines = path.read_bytes().split(b"\n")
     numbers = {row["identifier"]: row["line_number"] for row in done.audit if row["identifier"]}
     assert len(numbers) == 24

@@ -398,7 +398,7 @@ def test_a_token_is_good_for_so_long() -> None:
 
 
 @pytest.mark.parametrize("rotates", [False, True])
-def test_a_refresh_token_may_be_good_only_once(rotates: bool) -> None:  # noqa: FBT001
+def test_a_refresh_token_may_be_good_only_once(rotates: bool) -> None:
     with served(refresh_rotates=rotates) as bench:
         first = renewal(bench)
         answer = bench.send(TOKEN, first).json()
@@ -503,7 +503,7 @@ def test_a_cut_answer_promises_more_than_it_holds() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 408, 500, 502, 503, 504])
 @pytest.mark.parametrize("registers", [False, True])
-def test_a_status_says_nothing_of_what_is_registered(status: int, registers: bool) -> None:  # noqa: FBT001
+def test_a_status_says_nothing_of_what_is_registered(status: int, registers: bool) -> None:
     with faulty("status", status=status, registers=registers, html=True) as bench:
         assert bench.statuses([event("a")], [event("b")]) == [200, status]
         assert bench.contacts() == (["a", "b"] if registers else ["a"])

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from rd_import.key_line import KeyLine, Policy
 from rd_import.ledger import Ledger
 from simulation import FAULTS, Clock, Crash, Server, World, event, run_to_end, state_of
@@ -15,11 +16,13 @@ PARTS = 40
 CRASHES = ("before the first byte", "after the body left", "before the answer is recorded")
 
 
-def one_run(seed: int, ledger: Ledger, folder: Path) -> dict[str, int]:  # noqa: C901, PLR0915 -- one story
+def one_run(seed: int, ledger: Ledger, folder: Path) -> dict[str, int]:
     """Two processes with overlapping events among faults, crashes and pauses; then calm weather until all is done."""
     dice = random.Random(seed)
     random.seed(seed)  # tenacity's jitter
-    world = World(folder, ledger.account(f"world {seed}"), Clock(), Server(names_index=dice.random() < 0.7))
+    world = World(
+        folder, ledger.account(f"world {seed}"), Clock(), Server(names_index=dice.random() < 0.7)
+    )
     events = [event(number) for number in range(dice.randint(3, 14))]
     mended = [event(one.ordinal, 2) if dice.random() < 0.1 else one for one in events]
     everything = [*events, *mended]
@@ -99,7 +102,6 @@ def test_the_same_seed_gives_the_same_ledger(tmp_path: Path) -> None:
                 one_run(seed, ledger, tmp_path)
             with ledger._engine.connect() as connection:
                 tables = ("keys", "requests", "refusals", "runs", "accounts")
-                dumps.append(
-                    [sorted(map(repr, connection.exec_driver_sql(f"SELECT * FROM {t}"))) for t in tables]  # noqa: S608
-                )
+                wanted = [f"SELECT * FROM {name}" for name in tables]  # noqa: S608
+                dumps.append([sorted(map(repr, connection.exec_driver_sql(one))) for one in wanted])
     assert dumps[0] == dumps[1]

@@ -702,5 +702,6 @@ def default_audit_path(first_export: str, started: datetime) -> Path:
     return next(
         path
         for one in names
-        if not (path := parent / f"{one}.audit.parquet").exists() and not open_audit_path(path).exists()
+        if not (path := parent / f"{one}.audit.parquet").exists()
+        and not open_audit_path(path).exists()
     )

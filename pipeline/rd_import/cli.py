@@ -48,7 +48,12 @@ Exit codes, the first that applies:
 """
 
 
-@click.group(cls=cast("type[click.Group]", DefaultGroup), default="import", default_if_no_args=False, epilog=EXIT_CODES)
+@click.group(
+    cls=cast("type[click.Group]", DefaultGroup),
+    default="import",
+    default_if_no_args=False,
+    epilog=EXIT_CODES,
+)
 @click.version_option(package_name="rd-import")
 def cli() -> None:
     """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
@@ -67,8 +72,16 @@ _ACCOUNT = [
     click.option("--base-url", help="Address of the API; plain http for this machine only."),
 ]
 _SPEED = [
-    click.option("--plan", type=click.Choice(["light", "basic", "pro", "advanced"]), help="The account's plan."),
-    click.option("--rate", type=click.FloatRange(min=0), help="Requests a minute; 0 = unpaced, this machine only."),
+    click.option(
+        "--plan",
+        type=click.Choice(["light", "basic", "pro", "advanced"]),
+        help="The account's plan.",
+    ),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=0),
+        help="Requests a minute; 0 = unpaced, this machine only.",
+    ),
 ]
 _OUTPUT = [
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines."),
@@ -77,23 +90,74 @@ _OUTPUT = [
 _SEND_OR_SKIP = click.Choice(["send", "skip"])
 _SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE..."),
-    click.option("--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."),
-    click.option("--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."),
-    click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="One value for every row."),
-    click.option("--key", multiple=True, metavar="COLUMN", help="Column that makes an event unique; repeat for more."),
+    click.option(
+        "--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."
+    ),
+    click.option(
+        "--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."
+    ),
+    click.option(
+        "--set", "constants", multiple=True, metavar="FIELD=VALUE", help="One value for every row."
+    ),
+    click.option(
+        "--key",
+        multiple=True,
+        metavar="COLUMN",
+        help="Column that makes an event unique; repeat for more.",
+    ),
     click.option("--encoding", help="Encoding of the CSV, such as cp1252."),
     click.option("--delimiter", help="Character between cells, such as ';'."),
-    click.option("--header/--no-header", "header", default=None, help="Whether the CSV's first line names columns."),
+    click.option(
+        "--header/--no-header",
+        "header",
+        default=None,
+        help="Whether the CSV's first line names columns.",
+    ),
     click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark of amounts."),
-    click.option("--dates", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of day and month in 01/02/2026."),
+    click.option(
+        "--dates",
+        type=click.Choice(["dmy", "mdy", "ymd"]),
+        help="Order of day and month in 01/02/2026.",
+    ),
     click.option("--timezone", help="Zone of times that name none.  [default: America/Sao_Paulo]"),
-    click.option("--max-body", type=int, default=200_000, show_default=True, help="Largest request body, bytes."),
-    click.option("--max-invalid", default="50%", show_default=True, help="More invalid rows: nothing is sent."),
-    click.option("--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."),
-    click.option("--max-age", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days; older: --past."),
-    click.option("--past", type=_SEND_OR_SKIP, help="Events older than --max-age: RD Station dates them today."),
-    click.option("--repeats", type=_SEND_OR_SKIP, help="Events without id or time that another file brought."),
-    click.option("--changed", type=_SEND_OR_SKIP, default="skip", show_default=True, help="Known keys, new content."),
+    click.option(
+        "--max-body",
+        type=int,
+        default=200_000,
+        show_default=True,
+        help="Largest request body, bytes.",
+    ),
+    click.option(
+        "--max-invalid",
+        default="50%",
+        show_default=True,
+        help="More invalid rows: nothing is sent.",
+    ),
+    click.option(
+        "--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."
+    ),
+    click.option(
+        "--max-age",
+        type=click.FloatRange(min=0),
+        default=7.0,
+        show_default=True,
+        help="Days; older: --past.",
+    ),
+    click.option(
+        "--past",
+        type=_SEND_OR_SKIP,
+        help="Events older than --max-age: RD Station dates them today.",
+    ),
+    click.option(
+        "--repeats", type=_SEND_OR_SKIP, help="Events without id or time that another file brought."
+    ),
+    click.option(
+        "--changed",
+        type=_SEND_OR_SKIP,
+        default="skip",
+        show_default=True,
+        help="Known keys, new content.",
+    ),
     click.option(
         "--on-unknown",
         type=click.Choice(["hold", "resend"]),
@@ -101,16 +165,32 @@ _SHAPING = [
         show_default=True,
         help="Events that may be registered: leave them, or send again (at least once).",
     ),
-    click.option("--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders go."),
+    click.option(
+        "--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders go."
+    ),
     _LEDGER,
     *_ACCOUNT,
     *_SPEED,
     *_OUTPUT,
 ]
 _SENDING = [
-    click.option("--max-refused", default="1%", show_default=True, help="More refused events: the run stops."),
-    click.option("--max-unknown", type=int, default=10, show_default=True, help="Requests without an answer: stop."),
-    click.option("--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds to answer."),
+    click.option(
+        "--max-refused", default="1%", show_default=True, help="More refused events: the run stops."
+    ),
+    click.option(
+        "--max-unknown",
+        type=int,
+        default=10,
+        show_default=True,
+        help="Requests without an answer: stop.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.1),
+        default=60.0,
+        show_default=True,
+        help="Seconds to answer.",
+    ),
     click.option("--yes", is_flag=True, help="Send without asking."),
 ]
 
@@ -129,8 +209,10 @@ def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
 @cli.command("import", epilog=EXIT_CODES)
 @_with(*_SHAPING, *_SENDING)
 @click.option("--audit", "audit_path", type=_PathOption, help="Audit file.")
-@click.option("--sandbox", "in_sandbox", is_flag=True, help="Send to a practice server inside this run.")
-def import_command(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
+@click.option(
+    "--sandbox", "in_sandbox", is_flag=True, help="Send to a practice server inside this run."
+)
+def import_command(**given: Any) -> None:
     """Read, check and send FILE..., and write the audit. Shows a preview and asks before it sends."""
     _configure_logging(verbose=given["verbose"])
     job = _job(given)
@@ -143,12 +225,12 @@ def import_command(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
 @cli.command(epilog=EXIT_CODES)
 @_with(*_SHAPING)
 @click.option("--keep", is_flag=True, help="Leave the run folder, and name it; `resume` sends it.")
-def check(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
+def check(**given: Any) -> None:
     """Show what would be sent, and send nothing. Needs no credentials."""
     _configure_logging(verbose=given["verbose"])
     job = _job(given)
-    from rd_import.pipeline import SystemClock, prepare, questions, stands  # noqa: PLC0415
-    from rd_import.terminal import preview_text  # noqa: PLC0415
+    from rd_import.pipeline import SystemClock, prepare, questions, stands
+    from rd_import.terminal import preview_text
 
     clock = SystemClock()
     folder = prepare(job, clock)
@@ -194,8 +276,10 @@ def check(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
 @click.argument("run", required=False)
 @_with(*_SENDING, _LEDGER, *_ACCOUNT, *_SPEED, *_OUTPUT)
 @click.option("--audit", "audit_path", type=_PathOption, help="Audit file.")
-@click.option("--on-unknown", type=click.Choice(["hold", "resend"]), default="hold", show_default=True)
-def resume(run: str | None, **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+@click.option(
+    "--on-unknown", type=click.Choice(["hold", "resend"]), default="hold", show_default=True
+)
+def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
     _configure_logging(verbose=given["verbose"])
     with contextlib.ExitStack() as stack:
@@ -209,11 +293,11 @@ def resume(run: str | None, **given: Any) -> None:  # noqa: ANN401 -- click's pa
 
 @cli.command()
 @_with(_LEDGER, *_OUTPUT)
-def status(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
+def status(**given: Any) -> None:
     """List the runs of the ledger, and what each is waiting for."""
     from rd_import.ledger import Ledger
     from rd_import.ledger_rows import from_us
-    from rd_import.terminal import status_text  # noqa: PLC0415
+    from rd_import.terminal import status_text
 
     path = _ledger_path(given)
     if not path.exists():
@@ -243,26 +327,52 @@ def status(**given: Any) -> None:  # noqa: ANN401 -- click's parameters
 
 @cli.command(epilog=EXIT_CODES)
 @click.argument("run")
-@click.option("--resend", "decision", flag_value="resend", help="Send these once more; they may then be there twice.")
-@click.option("--left", "decision", flag_value="left", help="Leave them; no import sends them again.")
-@click.option("--confirmed", "decision", flag_value="confirmed", help="They are there; no import sends them again.")
-@click.option("--withdraw", "decision", flag_value="withdraw", help="Take back a decision not yet used.")
-@click.option("--only", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="One id or row number a line.")
+@click.option(
+    "--resend",
+    "decision",
+    flag_value="resend",
+    help="Send these once more; they may then be there twice.",
+)
+@click.option(
+    "--left", "decision", flag_value="left", help="Leave them; no import sends them again."
+)
+@click.option(
+    "--confirmed",
+    "decision",
+    flag_value="confirmed",
+    help="They are there; no import sends them again.",
+)
+@click.option(
+    "--withdraw", "decision", flag_value="withdraw", help="Take back a decision not yet used."
+)
+@click.option(
+    "--only",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="One id or row number a line.",
+)
 @click.option("--why", help="Why, for the record.")
 @_with(*_SENDING, _LEDGER, *_ACCOUNT, *_SPEED, *_OUTPUT)
-def resolve(run: str, decision: str | None, only: Path | None, why: str | None, **given: Any) -> None:  # noqa: ANN401
+def resolve(
+    run: str, decision: str | None, only: Path | None, why: str | None, **given: Any
+) -> None:
     """Decide about the unknown rows of RUN: events that left, and of which no usable answer came.
 
     Without a decision among the options, each row is shown with its contact, and asked about.
     """
     _configure_logging(verbose=given["verbose"])
-    from rd_import.pipeline import SystemClock  # noqa: PLC0415
-    from rd_import.resolve import decide_all, unknown_events  # noqa: PLC0415
+    from rd_import.pipeline import SystemClock
+    from rd_import.resolve import decide_all, unknown_events
 
     with contextlib.ExitStack() as stack:
         session = _session(_account(given, None), given, stack)
         folder, audit_path = _run_folder(session, run)
-        chosen = unknown_events(folder, session.ledger, session.number, only=_lines_of(only), decided=decision == "withdraw")
+        chosen = unknown_events(
+            folder,
+            session.ledger,
+            session.number,
+            only=_lines_of(only),
+            decided=decision == "withdraw",
+        )
         if not chosen:
             raise JobError("nothing_to_resolve", run=run)
         if decision is None:
@@ -290,12 +400,18 @@ def ledger_group() -> None:
 
 
 @ledger_group.command("add")
-@click.argument("audits", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="AUDIT...")
+@click.argument(
+    "audits",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="AUDIT...",
+)
 @_with(_LEDGER, *_OUTPUT)
-def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
     """Take over what AUDIT... know: accepted events, and those in doubt. Open audits (.open) count as in doubt."""
-    from rd_import.audit import keys_of_audit  # noqa: PLC0415
-    from rd_import.ledger import Ledger  # noqa: PLC0415
+    from rd_import.audit import keys_of_audit
+    from rd_import.ledger import Ledger
 
     changed = {}
     with Ledger.open(_ledger_path(given)) as ledger:
@@ -309,12 +425,17 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN401 
 
 
 @ledger_group.command("check")
-@click.argument("audits", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="[AUDIT]...")
+@click.argument(
+    "audits",
+    nargs=-1,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="[AUDIT]...",
+)
 @_with(_LEDGER, *_OUTPUT)
-def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
     """Verify that the ledger is whole and holds all that AUDIT... say was accepted; exit 1 with the differences."""
-    from rd_import.ledger import Ledger  # noqa: PLC0415
-    from rd_import.ledger_check import differences  # noqa: PLC0415
+    from rd_import.ledger import Ledger
+    from rd_import.ledger_check import differences
 
     path = _ledger_path(given)
     if not path.exists():
@@ -325,17 +446,21 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:  # noqa: ANN40
         _print_json(differences=found, exit_code=1 if found else 0)
     for line in found[:20]:
         _say(line)
-    _say(f"{len(found)} differences" if found else "the ledger is whole, and the audits agree with it")
+    _say(
+        f"{len(found)} differences"
+        if found
+        else "the ledger is whole, and the audits agree with it"
+    )
     _exit(1 if found else 0)
 
 
 @cli.command()
 @click.argument("email")
 @_with(_LEDGER, *_ACCOUNT, *_OUTPUT)
-def probe(email: str, **given: Any) -> None:  # noqa: ANN401 -- click's parameters
+def probe(email: str, **given: Any) -> None:
     """Find out on your own test contact EMAIL what the API's pages leave open, and remember it for the account."""
     _configure_logging(verbose=given["verbose"])
-    from rd_import.probe import run_probe  # noqa: PLC0415
+    from rd_import.probe import run_probe
 
     with contextlib.ExitStack() as stack:
         session = _session(_account(given, None), given, stack)
@@ -352,10 +477,12 @@ def probe(email: str, **given: Any) -> None:  # noqa: ANN401 -- click's paramete
 
 @cli.command()
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
-@click.option("--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers.")
+@click.option(
+    "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
+)
 def sandbox(port: int, scenario: str | None) -> None:
     """Start a small, strict RD Station on this machine to practise on; Ctrl-C ends it."""
-    from rd_import.sandbox import Sandbox, Scenario  # noqa: PLC0415
+    from rd_import.sandbox import Sandbox, Scenario
 
     try:
         behaviour = Scenario.load(scenario).behaviour if scenario else None
@@ -384,14 +511,20 @@ def _give_memory_back() -> None:
 
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a command knows better: as Ctrl-C
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # until a command knows better: as Ctrl-C
     _give_memory_back()
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort as error:
         at_once = isinstance(error.__cause__, KeyboardInterrupt)
-        _say("stopped at once; the ledger holds what was sent." if at_once else "stopped; nothing is sent.")
+        _say(
+            "stopped at once; the ledger holds what was sent."
+            if at_once
+            else "stopped; nothing is sent."
+        )
         sys.exit(130)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -400,7 +533,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 -- the last line of defence: a person reads this
+    except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
         _fail(
@@ -424,7 +557,9 @@ def _job(given: dict[str, Any]) -> Job:
     return Job(
         exports=tuple(given["files"]),
         event_type=given["event_type"].upper(),
-        renames=_pairs(given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"),
+        renames=_pairs(
+            given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"
+        ),
         constants=_pairs(given["constants"], "--set", "FIELD=VALUE", "--set currency=BRL"),
         encoding=given["encoding"],
         delimiter="\t" if delimiter in {"\\t", "tab"} else delimiter,
@@ -437,7 +572,9 @@ def _job(given: dict[str, Any]) -> Job:
         max_invalid=Threshold.parse(given["max_invalid"]),
         min_rows=given["min_rows"],
         key=given["key"],
-        policy=Policy(resend_unknown=given["on_unknown"] == "resend", send_changed=given["changed"] == "send"),
+        policy=Policy(
+            resend_unknown=given["on_unknown"] == "resend", send_changed=given["changed"] == "send"
+        ),
         past=given["past"],
         repeats=given["repeats"],
         max_age_days=given["max_age"],
@@ -466,7 +603,10 @@ def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
 def _stops(given: dict[str, Any]) -> dict[str, Any]:
     if "max_unknown" not in given:
         return {}
-    return {"max_unknown": given["max_unknown"], "max_refused": Threshold.parse(given["max_refused"])}
+    return {
+        "max_unknown": given["max_unknown"],
+        "max_refused": Threshold.parse(given["max_refused"]),
+    }
 
 
 def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict[str, str]:
@@ -480,7 +620,7 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
 
 
 def _ledger_path(given: dict[str, Any]) -> Path:
-    from rd_import.session import default_ledger_path  # noqa: PLC0415
+    from rd_import.session import default_ledger_path
 
     named = given["ledger_path"] or os.environ.get("RD_IMPORT_LEDGER")
     return Path(named) if named else default_ledger_path()
@@ -493,24 +633,31 @@ def _account(given: dict[str, Any], sandbox: Sandbox | None) -> Account:
 
 
 def _speed(given: dict[str, Any]) -> Speed:
-    from rd_import.session import Speed  # noqa: PLC0415
+    from rd_import.session import Speed
 
     return Speed.of(plan=given["plan"], rate=given["rate"])
 
 
 @contextlib.contextmanager
 def _sandbox() -> Iterator[Sandbox]:
-    from rd_import.sandbox import Sandbox  # noqa: PLC0415
+    from rd_import.sandbox import Sandbox
 
     with Sandbox() as server:
         yield server
 
 
-def _session(account: Account, given: dict[str, Any], stack: contextlib.ExitStack, ledger_path: Path | None = None) -> Session:
-    from rd_import.session import Session  # noqa: PLC0415
+def _session(
+    account: Account,
+    given: dict[str, Any],
+    stack: contextlib.ExitStack,
+    ledger_path: Path | None = None,
+) -> Session:
+    from rd_import.session import Session
 
     path = ledger_path or _ledger_path(given)
-    opened = Session.open(account, path, timeout_s=given.get("timeout", 60.0), on_new_ledger=_announce_ledger)
+    opened = Session.open(
+        account, path, timeout_s=given.get("timeout", 60.0), on_new_ledger=_announce_ledger
+    )
     return stack.enter_context(opened)
 
 
@@ -536,8 +683,8 @@ def _announce_ledger(path: Path) -> None:
 
 
 def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib.ExitStack) -> int:
-    from rd_import.audit import claim_audit_path, default_audit_path  # noqa: PLC0415
-    from rd_import.pipeline import (  # noqa: PLC0415
+    from rd_import.audit import claim_audit_path, default_audit_path
+    from rd_import.pipeline import (
         SystemClock,
         event_type_of,
         prepare,
@@ -546,7 +693,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
         stands,
         unfinished_run,
     )
-    from rd_import.terminal import preview_text  # noqa: PLC0415
+    from rd_import.terminal import preview_text
 
     clock = SystemClock()
     started = clock.now()
@@ -573,7 +720,13 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     one_each = account.uses_api_key
     shown = _preview(folder, session.ledger, session.number, stand, job, given, one_each=one_each)
     if not given["as_json"]:
-        click.echo(preview_text(shown, destination=account.base_url, label=account.label if session.trusted_label else None))
+        click.echo(
+            preview_text(
+                shown,
+                destination=account.base_url,
+                label=account.label if session.trusted_label else None,
+            )
+        )
         click.echo("")
     if not folder.rows:
         _say("the file has a header and no rows; there is nothing to send.")
@@ -594,7 +747,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     return _deliver(job, folder, audit_path, session, given)
 
 
-def _deliver(  # noqa: PLR0913 -- what sending needs
+def _deliver(
     job: Job,
     folder: RunFolder,
     audit_path: Path,
@@ -603,11 +756,14 @@ def _deliver(  # noqa: PLR0913 -- what sending needs
     *,
     only: frozenset[bytes] | None = None,
 ) -> int:
-    from rd_import.pipeline import SystemClock, deliver  # noqa: PLC0415
+    from rd_import.pipeline import SystemClock, deliver
 
     clock = SystemClock()
     session.service.ready()
-    with _until_asked_to_stop(session.exchange.wake) as stop_asked, _progress(folder, given) as on_progress:
+    with (
+        _until_asked_to_stop(session.exchange.wake) as stop_asked,
+        _progress(folder, given) as on_progress,
+    ):
         result = deliver(
             folder,
             job=job,
@@ -635,7 +791,7 @@ def _removed_unless_sent(folder: RunFolder) -> contextlib.ExitStack:
 
 def _refuse_open_questions(job: Job, folder: RunFolder, session: Session) -> None:
     """A preview that was kept and never sent is asked about like any other."""
-    from rd_import.pipeline import SystemClock, questions, stands  # noqa: PLC0415
+    from rd_import.pipeline import SystemClock, questions, stands
 
     if folder.facts.get("decided") or is_loopback(session.account.base_url):
         return
@@ -644,17 +800,29 @@ def _refuse_open_questions(job: Job, folder: RunFolder, session: Session) -> Non
         raise one
 
 
-def _rewrite_audit(folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]) -> int:
-    from rd_import.pipeline import SystemClock, conclude  # noqa: PLC0415
-    from rd_import.send import Sending  # noqa: PLC0415
+def _rewrite_audit(
+    folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]
+) -> int:
+    from rd_import.pipeline import SystemClock, conclude
+    from rd_import.send import Sending
 
     clock = SystemClock()
-    result = conclude(folder, session.ledger, session.number, audit_path, Sending(), started=clock.now(), clock=clock)
+    result = conclude(
+        folder,
+        session.ledger,
+        session.number,
+        audit_path,
+        Sending(),
+        started=clock.now(),
+        clock=clock,
+    )
     _show(result, given)
     return result.exit_code
 
 
-def _pending_run(session: Session, run: str | None, given: dict[str, Any]) -> tuple[RunFolder, Path]:
+def _pending_run(
+    session: Session, run: str | None, given: dict[str, Any]
+) -> tuple[RunFolder, Path]:
     """Find the run to go on with: the named one, or the newest with rows left to send."""
     if run is not None:
         folder, audit_path = _run_folder(session, run)
@@ -670,9 +838,9 @@ def _pending_run(session: Session, run: str | None, given: dict[str, Any]) -> tu
 
 def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
     """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet."""
-    from rd_import.audit import default_audit_path  # noqa: PLC0415
-    from rd_import.pipeline import SystemClock  # noqa: PLC0415
-    from rd_import.run_folder import RunFolder, state_folder  # noqa: PLC0415
+    from rd_import.audit import default_audit_path
+    from rd_import.pipeline import SystemClock
+    from rd_import.run_folder import RunFolder, state_folder
 
     found = next((one for one in session.ledger.runs() if one["run"] == run), None)
     kept = Path(run) if Path(run).is_dir() else state_folder() / "runs" / run
@@ -691,7 +859,7 @@ def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
     return folder, Path(found["audit_path"])
 
 
-def _preview(  # noqa: PLR0913 -- what a preview is made of
+def _preview(
     folder: RunFolder,
     ledger: Any,
     number: int | None,
@@ -701,11 +869,17 @@ def _preview(  # noqa: PLR0913 -- what a preview is made of
     *,
     one_each: bool = False,
 ) -> Preview:
-    from rd_import.preview import preview  # noqa: PLC0415
+    from rd_import.preview import preview
 
     per_minute = _speed(given).per_minute or 1e9
     return preview(
-        folder, ledger, number, stand, max_body=job.max_body, per_minute=per_minute, one_each=one_each
+        folder,
+        ledger,
+        number,
+        stand,
+        max_body=job.max_body,
+        per_minute=per_minute,
+        one_each=one_each,
     )
 
 
@@ -734,7 +908,11 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    click.echo(f"Send {shown.events:,} events to {account.base_url}? This cannot be undone. [y/N] ", nl=False, err=True)
+    click.echo(
+        f"Send {shown.events:,} events to {account.base_url}? This cannot be undone. [y/N] ",
+        nl=False,
+        err=True,
+    )
     return _is_yes(terminal.readline())
 
 
@@ -744,7 +922,7 @@ def _is_yes(answer: str) -> bool:
 
 def _ask_each(chosen: list[Any], why: str | None) -> list[tuple[Any, str, str]]:
     """Show each unknown event with its contact and the consequence of each decision, and ask."""
-    from rd_import.terminal import unknown_event_text  # noqa: PLC0415
+    from rd_import.terminal import unknown_event_text
 
     terminal = _terminal()
     words = {"r": "resend", "l": "left", "c": "confirmed"}
@@ -795,8 +973,8 @@ def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Se
     if given["as_json"] or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("events", total=folder.events)
@@ -807,7 +985,7 @@ def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Se
 
 
 def _show(result: RunResult, given: dict[str, Any]) -> None:
-    from rd_import.terminal import result_text  # noqa: PLC0415
+    from rd_import.terminal import result_text
 
     if not given["as_json"]:
         click.echo(result_text(result))
@@ -829,12 +1007,18 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
 
 
 def _print_json(**facts: object) -> None:
-    click.echo(json.dumps({"schema_version": JSON_VERSION, **facts}, ensure_ascii=False, default=str))
+    click.echo(
+        json.dumps({"schema_version": JSON_VERSION, **facts}, ensure_ascii=False, default=str)
+    )
 
 
 def _as_command(given: dict[str, Any]) -> str:
     words = ["rd-import", *given["files"], "--type", given["event_type"]]
-    for option, values in (("--rename", given["rename"]), ("--set", given["constants"]), ("--key", given["key"])):
+    for option, values in (
+        ("--rename", given["rename"]),
+        ("--set", given["constants"]),
+        ("--key", given["key"]),
+    ):
         words += [word for value in values for word in (option, value)]
     for option in ("encoding", "delimiter", "decimal", "dates", "timezone", "past", "repeats"):
         words += [f"--{option}", given[option]] if given[option] else []

@@ -24,7 +24,9 @@ from rdstation_events.event_type import EventType
 BRACKETS: Final = 2  # a body of one event is `[` + event + `]`
 
 
-def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str, max_body: int) -> Sifted[EncodedGroup]:
+def encode(
+    events: Sifted[EventGroup], event_type: EventType, *, namespace: str, max_body: int
+) -> Sifted[EncodedGroup]:
     """Write each event as one JSON object and compute its key.
 
     Args:
@@ -37,12 +39,17 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
         Encoded events, and all problems, those given included.
     """
     group = events.kept
-    bodies = group.payloads.select(_json(group.payloads.columns, event_type.name).alias("body"))["body"]
+    bodies = group.payloads.select(_json(group.payloads.columns, event_type.name).alias("body"))[
+        "body"
+    ]
     facts = group.facts
     identity = facts.select(identity_text(event_type, facts.columns).alias("identity"))["identity"]
-    occurrence = facts[OCCURRENCE] if OCCURRENCE in facts.columns else pl.repeat(1, facts.height, eager=True)
+    occurrence = (
+        facts[OCCURRENCE] if OCCURRENCE in facts.columns else pl.repeat(1, facts.height, eager=True)
+    )
     keys = [
-        key_of(event_type.name, namespace, one, number) for one, number in zip(identity, occurrence, strict=True)
+        key_of(event_type.name, namespace, one, number)
+        for one, number in zip(identity, occurrence, strict=True)
     ]
     binary = bodies.cast(pl.Binary)
     table = pl.DataFrame(
@@ -55,8 +62,12 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
             "identity": identity,
             "email": group.payloads["email"].str.to_lowercase(),
             "identifier": facts["identifier"] if "identifier" in facts.columns else None,
-            "source_timestamp": facts["event_timestamp"] if "event_timestamp" in facts.columns else None,
-            "payload_sha256": pl.Series([hashlib.sha256(b).digest() for b in binary], dtype=pl.Binary),
+            "source_timestamp": facts["event_timestamp"]
+            if "event_timestamp" in facts.columns
+            else None,
+            "payload_sha256": pl.Series(
+                [hashlib.sha256(b).digest() for b in binary], dtype=pl.Binary
+            ),
             "body": binary,
         },
         schema=ENCODED_SCHEMA,
@@ -71,7 +82,8 @@ def encode(events: Sifted[EventGroup], event_type: EventType, *, namespace: str,
         pl.lit(value=True).alias("fatal"),
     )
     return Sifted(
-        EncodedGroup(table.filter(~too_large)), pl.concat([events.problems, problems.cast(PROBLEM_SCHEMA)])
+        EncodedGroup(table.filter(~too_large)),
+        pl.concat([events.problems, problems.cast(PROBLEM_SCHEMA)]),
     )
 
 
@@ -80,7 +92,9 @@ def _json(columns: list[str], event_type: str) -> pl.Expr:
     payload = pl.struct(columns).struct.json_encode()
     # A null may be cut out as text: inside a JSON string every quote is escaped, so `,"key":null` occurs only between
     # members; and the first member of each object is never null, so the comma before is always there.
-    return pl.concat_str(pl.lit(opening), payload.str.replace_all(r',"[a-z0-9_]+":null', ""), pl.lit("}"))
+    return pl.concat_str(
+        pl.lit(opening), payload.str.replace_all(r',"[a-z0-9_]+":null', ""), pl.lit("}")
+    )
 
 
 def identity_text(event_type: EventType, known: Collection[str]) -> pl.Expr:
@@ -102,4 +116,3 @@ def identity_text(event_type: EventType, known: Collection[str]) -> pl.Expr:
         parts.append(column.cast(pl.String).alias(name))
     listed = pl.struct(pl.concat_list(parts).alias("v")).struct.json_encode()
     return listed.str.slice(5).str.head(-1)
-

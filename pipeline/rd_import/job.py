@@ -172,7 +172,7 @@ class Job:
     def __post_init__(self) -> None:
         if not self.exports:
             raise JobError("no_exports")
-        if self.max_body > api_facts.MAX_BODY_BYTES or self.max_body < 1000:  # noqa: PLR2004
+        if self.max_body > api_facts.MAX_BODY_BYTES or self.max_body < 1000:
             raise JobError("bad_max_body", value=self.max_body, limit=api_facts.MAX_BODY_BYTES)
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise JobError("bad_delimiter", value=self.delimiter)

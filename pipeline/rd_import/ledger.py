@@ -202,7 +202,9 @@ class Ledger:
     def account(self, scope: str) -> int:
         """Give the number of an account, from now on known."""
         with self._writing() as connection:
-            connection.execute(sqlite.insert(accounts).values(scope=scope, next_slot_us=0).on_conflict_do_nothing())
+            connection.execute(
+                sqlite.insert(accounts).values(scope=scope, next_slot_us=0).on_conflict_do_nothing()
+            )
             return int(
                 connection.execute(
                     sa.select(accounts.c.account).where(accounts.c.scope == scope)

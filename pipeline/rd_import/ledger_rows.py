@@ -158,7 +158,7 @@ _UPDATE_LINE = (
                 "why",
                 "not_before_us",
                 "refused_sha",
-            "contact",
+                "contact",
             )
         }
     )

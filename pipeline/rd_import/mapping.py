@@ -59,7 +59,11 @@ def map_row(cells: dict[str, Any], event_type: EventType) -> dict[str, Any]:
             bases.setdefault(category, {"category": category})[part] = value
         else:
             payload[spec.column] = value
-    custom = {name: value for name, value in cells.items() if value is not None and _is_extra(name, event_type)}
+    custom = {
+        name: value
+        for name, value in cells.items()
+        if value is not None and _is_extra(name, event_type)
+    }
     payload |= custom
     if item:
         payload[ITEMS] = [item]
@@ -68,7 +72,7 @@ def map_row(cells: dict[str, Any], event_type: EventType) -> dict[str, Any]:
     return payload
 
 
-def _wire_value(value: Any, spec: FieldSpec) -> Any:  # noqa: ANN401 -- a cell of any kind
+def _wire_value(value: Any, spec: FieldSpec) -> Any:
     if spec.kind == "timestamp":
         text = value.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
         return f"{text}Z"
@@ -96,12 +100,19 @@ def _conflicts(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _shown(name: str, dtype: pl.DataType) -> pl.Expr:
-    text = pl.col(name).list.join(";") if isinstance(dtype, pl.List) else pl.col(name).cast(pl.String)
+    text = (
+        pl.col(name).list.join(";") if isinstance(dtype, pl.List) else pl.col(name).cast(pl.String)
+    )
     return text.str.head(SHOWN_CHARACTERS)
 
 
 def _header(table: pl.DataFrame) -> list[str]:
-    ours = {ROW, EVENT, OCCURRENCE, "event_timestamp"}  # the source's own date may differ from row to row
+    ours = {
+        ROW,
+        EVENT,
+        OCCURRENCE,
+        "event_timestamp",
+    }  # the source's own date may differ from row to row
     return [n for n in table.columns if n not in ours and not n.startswith((f"{ITEMS}.", KEY))]
 
 
@@ -112,7 +123,8 @@ def _too_many_items(table: pl.DataFrame, event_type: EventType) -> pl.DataFrame:
     is_item = pl.any_horizontal(items)
     return (
         table.with_columns(
-            is_item.cast(pl.Int32).cum_sum().over(EVENT).alias("place"), is_item.sum().over(EVENT).alias("items")
+            is_item.cast(pl.Int32).cum_sum().over(EVENT).alias("place"),
+            is_item.sum().over(EVENT).alias("items"),
         )
         .filter(pl.col("place") == event_type.max_line_items + 1)
         .unique(EVENT, keep="first", maintain_order=True)
@@ -132,14 +144,20 @@ def _events(table: pl.DataFrame, event_type: EventType) -> EventGroup:
     if table[EVENT].n_unique() < table.height:
         table = table.group_by(EVENT, maintain_order=True).agg(
             pl.exclude(ITEMS).first(),
-            *([pl.col(ITEMS).filter(pl.col(ITEMS).is_not_null())] if ITEMS in table.columns else []),
+            *(
+                [pl.col(ITEMS).filter(pl.col(ITEMS).is_not_null())]
+                if ITEMS in table.columns
+                else []
+            ),
         )
     elif ITEMS in table.columns:
         table = table.with_columns(
             pl.when(pl.col(ITEMS).is_not_null()).then(pl.concat_list(ITEMS)).alias(ITEMS)
         )
     if ITEMS in table.columns:
-        table = table.with_columns(pl.when(pl.col(ITEMS).list.len() > 0).then(pl.col(ITEMS)).alias(ITEMS))
+        table = table.with_columns(
+            pl.when(pl.col(ITEMS).list.len() > 0).then(pl.col(ITEMS)).alias(ITEMS)
+        )
     facts = [ROW, EVENT, OCCURRENCE, *event_type.identity, "event_timestamp", "identifier"]
     facts += [name for name in table.columns if name.startswith(KEY)]
     payload = [
@@ -157,11 +175,17 @@ def _events(table: pl.DataFrame, event_type: EventType) -> EventGroup:
 
 
 def _is_extra(name: str, event_type: EventType) -> bool:
-    return event_type.takes_custom_fields and name.startswith("cf_") and event_type.field(name) is None
+    return (
+        event_type.takes_custom_fields and name.startswith("cf_") and event_type.field(name) is None
+    )
 
 
 def _items(table: pl.DataFrame, event_type: EventType) -> list[pl.Expr]:
-    specs = [s for s in event_type.fields if s.column.startswith(f"{ITEMS}.") and s.column in table.columns]
+    specs = [
+        s
+        for s in event_type.fields
+        if s.column.startswith(f"{ITEMS}.") and s.column in table.columns
+    ]
     if not specs:
         return []
     filled = pl.any_horizontal(pl.col(spec.column).is_not_null() for spec in specs)
@@ -175,9 +199,15 @@ def _bases(table: pl.DataFrame, event_type: EventType) -> list[pl.Expr]:
         name = f"{LEGAL_BASES}.{category}"
         if category not in event_type.legal_base_categories or f"{name}.type" not in table.columns:
             continue
-        status = pl.col(f"{name}.status") if f"{name}.status" in table.columns else pl.lit(None, dtype=pl.String)
+        status = (
+            pl.col(f"{name}.status")
+            if f"{name}.status" in table.columns
+            else pl.lit(None, dtype=pl.String)
+        )
         base = pl.struct(
-            pl.lit(category).alias("category"), pl.col(f"{name}.type").alias("type"), status.alias("status")
+            pl.lit(category).alias("category"),
+            pl.col(f"{name}.type").alias("type"),
+            status.alias("status"),
         )
         found.append(pl.when(pl.col(f"{name}.type").is_not_null()).then(base))
     if not found:

@@ -6,14 +6,26 @@ from typing import Any, Final
 SHOWN: Final = 80
 
 ERRORS: Final[Mapping[str, tuple[str, str]]] = {
-    "no_exports": ("no file was named.", "name one: rd-import orders.csv --type ECOMMERCE_ORDER_PLACED"),
-    "no_such_file": ("there is no file `{path}`.", "check the name; rd-import reads CSV and Parquet files"),
-    "empty_folder": ("the folder `{path}` holds no file to import ({suffixes}).", "name the file itself"),
+    "no_exports": (
+        "no file was named.",
+        "name one: rd-import orders.csv --type ECOMMERCE_ORDER_PLACED",
+    ),
+    "no_such_file": (
+        "there is no file `{path}`.",
+        "check the name; rd-import reads CSV and Parquet files",
+    ),
+    "empty_folder": (
+        "the folder `{path}` holds no file to import ({suffixes}).",
+        "name the file itself",
+    ),
     "file_of_zero_bytes": (
         "`{path}` is empty (0 bytes): the export did not finish or was cut off.",
         "export it again",
     ),
-    "cannot_open": ("`{path}` cannot be read: {reason}.", "check the file's permissions and that the disk is there"),
+    "cannot_open": (
+        "`{path}` cannot be read: {reason}.",
+        "check the file's permissions and that the disk is there",
+    ),
     "not_csv_or_parquet": (
         "`{path}` is {kind}, not CSV or Parquet.",
         "save or unpack it as CSV first",
@@ -31,7 +43,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "say which: --delimiter ';'",
     ),
     "open_questions": ("{questions_listed}; nothing was sent.", "{answers}"),
-    "needs_extra": ("`{what}` needs a part of rd-import that is not installed.", "pip install 'rd-import[{extra}]'"),
+    "needs_extra": (
+        "`{what}` needs a part of rd-import that is not installed.",
+        "pip install 'rd-import[{extra}]'",
+    ),
     "bomb": (
         "`{path}` unpacks to more than {ratio} times its size ({packed} bytes): that is no export.",
         "unpack it yourself if you trust it, and name the unpacked file",
@@ -41,14 +56,29 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "copy or export it again; if it is an Excel workbook, save it as CSV",
     ),
     "encrypted": ("`{path}` is protected by a password.", "save it without a password"),
-    "empty_archive": ("`{path}` holds no file to import ({suffixes}), or far too many.", "unpack it and name the file itself"),
-    "no_header": ("`{path}` has no header: its first line names no column.", "add a line with the columns' names"),
-    "broken_parquet": ("`{path}` is no whole Parquet file: {reason}", "export it again; the file was cut off or damaged"),
+    "empty_archive": (
+        "`{path}` holds no file to import ({suffixes}), or far too many.",
+        "unpack it and name the file itself",
+    ),
+    "no_header": (
+        "`{path}` has no header: its first line names no column.",
+        "add a line with the columns' names",
+    ),
+    "broken_parquet": (
+        "`{path}` is no whole Parquet file: {reason}",
+        "export it again; the file was cut off or damaged",
+    ),
     "unknown_encoding": ("there is no encoding `{value}`.", "try utf-8, cp1252, latin-1 or utf-16"),
     "bad_delimiter": ("a delimiter is one character, not `{value}`.", "--delimiter ';'"),
     "bad_pair": ("`{option} {value}` is not of the form {form}.", "{example}"),
-    "bad_threshold": ("`{value}` is neither a share (`10%`) nor a number of rows (`200`).", "--max-invalid 10%"),
-    "bad_max_body": ("a body of {value} bytes is not possible.", "--max-body takes 1000 to {limit}"),
+    "bad_threshold": (
+        "`{value}` is neither a share (`10%`) nor a number of rows (`200`).",
+        "--max-invalid 10%",
+    ),
+    "bad_max_body": (
+        "a body of {value} bytes is not possible.",
+        "--max-body takes 1000 to {limit}",
+    ),
     "bad_timezone": ("there is no time zone `{value}`.", "use a name such as America/Sao_Paulo"),
     "no_type": (
         "no event type was named.",
@@ -68,8 +98,14 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "{event_type} does not take `{field}`: RD Station accepts only the legal basis `communications` on it.",
         "take the column out of the file; a consent that cannot be sent is not left out in silence",
     ),
-    "missing_columns": ("{path} has no column for {missing_listed}, which {event_type} requires; it has {columns_listed}.", "{fixes}"),
-    "several_lists": ("items can come from one nested column, not from {columns}.", "rename the parts of one only"),
+    "missing_columns": (
+        "{path} has no column for {missing_listed}, which {event_type} requires; it has {columns_listed}.",
+        "{fixes}",
+    ),
+    "several_lists": (
+        "items can come from one nested column, not from {columns}.",
+        "rename the parts of one only",
+    ),
     "bad_base_url": ("`{url}` is no web address.", "--base-url https://api.rd.services"),
     "plain_http": (
         "`{url}` is plain http: the token would travel readable.",
@@ -87,7 +123,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "there is no terminal to ask on before sending.",
         "look at `rd-import check` first, then add --yes",
     ),
-    "too_few_rows": ("{rows} rows were read, fewer than the {least} that --min-rows asks for; nothing was sent.", "check the export"),
+    "too_few_rows": (
+        "{rows} rows were read, fewer than the {least} that --min-rows asks for; nothing was sent.",
+        "check the export",
+    ),
     "too_many_invalid": (
         "{invalid} of {rows} rows are invalid, more than {limit}; nothing was sent.",
         "mend the causes above, or allow it: --max-invalid 100%",
@@ -97,44 +136,106 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "say what is meant: --past send, or --past skip to leave them out",
     ),
     "repeated_events": (
-        "{events} events have the same identity as events of another file, and {event_type} has no id or time to tell "
-        "new ones from repeated ones.",
-        "say what is meant: --repeats skip, or --repeats send; better, name columns that make an event unique: --key COLS",
+        "{events} events have the identity of events of another file, and nothing tells new from repeated {event_type}.",
+        "say what is meant: --repeats skip or --repeats send; better, name the columns of an id: --key COLUMN",
     ),
-    "no_such_key": ("{path} has no column `{column}`, which --key names; it has {columns}.", "use the column's name as it stands in the header"),
+    "no_such_key": (
+        "{path} has no column `{column}`, which --key names; it has {columns}.",
+        "use the column's name as it stands in the header",
+    ),
     "ledger_replaced": (
         "the ledger `{path}` was moved or replaced while this run was sending; the run stopped.",
-        "put the earlier file back, or rebuild it from the audits: rd-import ledger add AUDIT…; then run the same command again",
+        "put the earlier file back, or rebuild it: rd-import ledger add AUDIT…; then run the same command again",
     ),
-    "run_folder_lost": ("the run folder `{path}` is gone or not whole.", "run the import again with the same file"),
-    "token_store_unreadable": ("the token store `{path}` cannot be read.", "authorise again and set RD_IMPORT_REFRESH_TOKEN"),
+    "run_folder_lost": (
+        "the run folder `{path}` is gone or not whole.",
+        "run the import again with the same file",
+    ),
+    "token_store_unreadable": (
+        "the token store `{path}` cannot be read.",
+        "authorise again and set RD_IMPORT_REFRESH_TOKEN",
+    ),
     "token_ended": (
         "RD Station says that the access token has ended, and there is nothing to renew it with.",
         "set RD_IMPORT_CLIENT_ID, RD_IMPORT_CLIENT_SECRET and RD_IMPORT_REFRESH_TOKEN, or a new RD_IMPORT_TOKEN",
     ),
-    "authorise_again": ("RD Station refused to renew the token (HTTP {status}).", "a person must authorise the app again"),
-    "no_new_token": ("RD Station gave no new access token ({reason}).", "run the same command again in a while"),
+    "authorise_again": (
+        "RD Station refused to renew the token (HTTP {status}).",
+        "a person must authorise the app again",
+    ),
+    "no_new_token": (
+        "RD Station gave no new access token ({reason}).",
+        "run the same command again in a while",
+    ),
     "account_mismatch": (
         "these credentials belong to `{bound}` in this ledger, not to `{scope}`.",
         "use the account's own label (--account), or its own credentials; a mix would hide what was sent before",
     ),
-    "not_an_audit": ("`{path}` is no audit of rd-import.", "name a file that ends in .audit.parquet, or one beside it in .open"),
-    "no_such_run": ("there is no run `{run}` in the ledger `{path}`.", "rd-import status lists the runs"),
-    "nothing_to_resume": ("no run in the ledger `{path}` has anything left to send.", "rd-import status lists the runs"),
-    "bodies_gone": ("what run `{run}` would send is no longer on disk.", "run the import again with the same file"),
-    "other_account": ("run `{run}` belongs to `{scope}`, not to the account in use.", "set that account's credentials, --base-url and --account"),
-    "is_running": ("run `{run}` is being sent right now by another process.", "wait for it to end; rd-import status shows it"),
-    "nothing_to_resolve": ("run `{run}` has no such rows to decide about.", "the audit lists its unknown rows; --only takes ids or row numbers, one a line"),
-    "resolve_how": ("a decision is missing.", "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT"),
-    "no_ledger": ("there is no ledger at `{path}`.", "name it with --ledger, or rebuild it: rd-import ledger add AUDIT…"),
-    "no_answer_to_probe": ("RD Station gave no usable answer ({reason}).", "try the probe again later"),
-    "unpaced": ("--rate 0 (unpaced) is for this machine only; RD Station counts every request.", "leave --rate out"),
-    "only_conversions": ("with an API key only CONVERSION can be sent, not {event_type}.", "set RD_IMPORT_TOKEN for the other types"),
+    "not_an_audit": (
+        "`{path}` is no audit of rd-import.",
+        "name a file that ends in .audit.parquet, or one beside it in .open",
+    ),
+    "no_such_run": (
+        "there is no run `{run}` in the ledger `{path}`.",
+        "rd-import status lists the runs",
+    ),
+    "nothing_to_resume": (
+        "no run in the ledger `{path}` has anything left to send.",
+        "rd-import status lists the runs",
+    ),
+    "bodies_gone": (
+        "what run `{run}` would send is no longer on disk.",
+        "run the import again with the same file",
+    ),
+    "other_account": (
+        "run `{run}` belongs to `{scope}`, not to the account in use.",
+        "set that account's credentials, --base-url and --account",
+    ),
+    "is_running": (
+        "run `{run}` is being sent right now by another process.",
+        "wait for it to end; rd-import status shows it",
+    ),
+    "nothing_to_resolve": (
+        "run `{run}` has no such rows to decide about.",
+        "the audit lists its unknown rows; --only takes ids or row numbers, one a line",
+    ),
+    "resolve_how": (
+        "a decision is missing.",
+        "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT",
+    ),
+    "no_ledger": (
+        "there is no ledger at `{path}`.",
+        "name it with --ledger, or rebuild it: rd-import ledger add AUDIT…",
+    ),
+    "no_answer_to_probe": (
+        "RD Station gave no usable answer ({reason}).",
+        "try the probe again later",
+    ),
+    "unpaced": (
+        "--rate 0 (unpaced) is for this machine only; RD Station counts every request.",
+        "leave --rate out",
+    ),
+    "only_conversions": (
+        "with an API key only CONVERSION can be sent, not {event_type}.",
+        "set RD_IMPORT_TOKEN for the other types",
+    ),
     "bad_scenario": ("{reason}", "rd-import sandbox --scenario takes a name or a TOML file"),
-    "audit_exists": ("`{path}` exists already.", "another run's audit is never replaced: name another --audit"),
-    "cannot_write_audit": ("the audit `{path}` cannot be written: {reason}.", "name another place: --audit PATH"),
-    "cannot_write_folder": ("`{path}` cannot be written: {reason}.", "free space, change its permissions, or name another place: --run-dir DIR"),
-    "not_a_ledger": ("`{path}` is no ledger of rd-import.", "name the ledger's own file, or one that does not exist yet: --ledger PATH"),
+    "audit_exists": (
+        "`{path}` exists already.",
+        "another run's audit is never replaced: name another --audit",
+    ),
+    "cannot_write_audit": (
+        "the audit `{path}` cannot be written: {reason}.",
+        "name another place: --audit PATH",
+    ),
+    "cannot_write_folder": (
+        "`{path}` cannot be written: {reason}.",
+        "free space, change its permissions, or name another place: --run-dir DIR",
+    ),
+    "not_a_ledger": (
+        "`{path}` is no ledger of rd-import.",
+        "name the ledger's own file, or one that does not exist yet: --ledger PATH",
+    ),
     "ledger_locked": (
         "the ledger `{path}` is locked by another program.",
         "wait for it to end and run the same command again; nothing was lost",
@@ -147,13 +248,19 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the ledger `{path}` is of schema version {version}, which this version does not read.",
         "install the version that wrote it, or a newer one",
     ),
-    "port_taken": ("the sandbox cannot listen on port {port}: {reason}.", "choose another: --port 0 takes any free one"),
+    "port_taken": (
+        "the sandbox cannot listen on port {port}: {reason}.",
+        "choose another: --port 0 takes any free one",
+    ),
 }
 """Key → sentence and hint of each exception."""
 
 PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "REQUIRED": ("`{field}` is empty; every {event_type} needs one", "fill it in"),
-    "REQUIRED_WITH": ("`{field}` is empty, but the row has other cells of `{limit}`", "fill it in, or empty them all"),
+    "REQUIRED_WITH": (
+        "`{field}` is empty, but the row has other cells of `{limit}`",
+        "fill it in, or empty them all",
+    ),
     "INVALID_EMAIL": ("`{field}` is no e-mail address", "correct it"),
     "INVALID_URL": ("`{field}` is no web address beginning with http:// or https://", "correct it"),
     "BELOW_MINIMUM": ("`{field}` is below {limit}", "correct it"),
@@ -161,25 +268,61 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "NOT_AN_OPTION": ("`{field}` is not one of: {limit}", "use one of these"),
     "TOO_LONG": ("`{field}` has more than {limit} characters", "shorten it"),
     "TOO_MANY_VALUES": ("`{field}` has more than {limit} values", "leave some out"),
-    "NOT_A_NUMBER": ("`{field}` is no number, or none with this column's decimal mark", "write 1234.56, or say --decimal , for 1.234,56"),
-    "NOT_A_DURATION": ("`{field}` is no duration", "write seconds (58), 00:00:58 or 1m02s; 01:32 may be hours or minutes"),
-    "NOT_A_PHONE": ("`{field}` is no phone number", "write it with country and area code: +5511999998888"),
+    "NOT_A_NUMBER": (
+        "`{field}` is no number, or none with this column's decimal mark",
+        "write 1234.56, or say --decimal , for 1.234,56",
+    ),
+    "NOT_A_DURATION": (
+        "`{field}` is no duration",
+        "write seconds (58), 00:00:58 or 1m02s; 01:32 may be hours or minutes",
+    ),
+    "NOT_A_PHONE": (
+        "`{field}` is no phone number",
+        "write it with country and area code: +5511999998888",
+    ),
     "SPREADSHEET_DAMAGE": (
         "a spreadsheet destroyed the value of `{field}`",
         "export again without opening the file in a spreadsheet, or format the column as text first",
     ),
     "NOT_AN_INTEGER": ("`{field}` is no whole number", "write it in digits"),
     "NOT_A_BOOLEAN": ("`{field}` is neither yes nor no", "write true or false"),
-    "NOT_A_TIMESTAMP": ("`{field}` is no date and time", "write 2026-03-15T14:53:42-03:00 or 2026-03-15 14:53:42"),
-    "NOT_LEGAL_BASES": ("`{field}` is no JSON list of legal bases, one per category", "use the columns legal_bases.communications.type and .status"),
-    "LEGAL_BASE_NOT_TAKEN": ("{event_type} does not take `{field}`", "empty it: only `communications` can be sent here"),
-    "CONFLICTING_ROWS": ("`{field}` says something else than the order's first row ({place})", "make the rows of one order agree"),
+    "NOT_A_TIMESTAMP": (
+        "`{field}` is no date and time",
+        "write 2026-03-15T14:53:42-03:00 or 2026-03-15 14:53:42",
+    ),
+    "NOT_LEGAL_BASES": (
+        "`{field}` is no JSON list of legal bases, one per category",
+        "use the columns legal_bases.communications.type and .status",
+    ),
+    "LEGAL_BASE_NOT_TAKEN": (
+        "{event_type} does not take `{field}`",
+        "empty it: only `communications` can be sent here",
+    ),
+    "CONFLICTING_ROWS": (
+        "`{field}` says something else than the order's first row ({place})",
+        "make the rows of one order agree",
+    ),
     "TOO_MANY_ITEMS": ("the order has {value} items; RD Station takes {limit}", "leave some out"),
-    "EVENT_TOO_LARGE": ("the event alone has {value} bytes; a request holds {limit}", "shorten its texts or leave items out"),
-    "WRONG_NUMBER_OF_CELLS": ("the row has {value} cells; the header has {limit}", "put cells that hold the delimiter in quotes"),
-    "BAD_BYTES": ("the byte {value} in column `{field}` is not {limit} text", "save the file in one encoding, or name it: --encoding cp1252"),
-    "HOLDS_NUL": ("column `{field}` holds a NUL byte", "take it out; the program that wrote the file damaged the row"),
-    "RECORD_TOO_LONG": ("the row is longer than {limit} bytes, by column `{field}`", "shorten the cell, or close its quote"),
+    "EVENT_TOO_LARGE": (
+        "the event alone has {value} bytes; a request holds {limit}",
+        "shorten its texts or leave items out",
+    ),
+    "WRONG_NUMBER_OF_CELLS": (
+        "the row has {value} cells; the header has {limit}",
+        "put cells that hold the delimiter in quotes",
+    ),
+    "BAD_BYTES": (
+        "the byte {value} in column `{field}` is not {limit} text",
+        "save the file in one encoding, or name it: --encoding cp1252",
+    ),
+    "HOLDS_NUL": (
+        "column `{field}` holds a NUL byte",
+        "take it out; the program that wrote the file damaged the row",
+    ),
+    "RECORD_TOO_LONG": (
+        "the row is longer than {limit} bytes, by column `{field}`",
+        "shorten the cell, or close its quote",
+    ),
     "BROKEN_JSON": ("the line is no JSON object", "write one object a line"),
     "TOTALS_ROW": ("the row holds totals, no data", "nothing to do"),
     "REPEATED_HEADER": ("the row is the header once more", "nothing to do"),
@@ -188,16 +331,27 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "a row that cannot be read ({place}) may belong to `{field}` {value}, which must not go with an item missing",
         "mend that row",
     ),
-    "BROKEN_QUOTES": ("the row's quotes do not pair up", 'double each quote inside a cell: "5"" TV"'),
+    "BROKEN_QUOTES": (
+        "the row's quotes do not pair up",
+        'double each quote inside a cell: "5"" TV"',
+    ),
     "CONTACT_CONFLICT": (
         "the same event was sent before for another contact",
         "check the id and the e-mail; use --key or another id if these are different events",
     ),
-    "SIBLING_INVALID": ("another row of the same event is invalid ({place}); an event goes whole or not at all", "mend that row"),
+    "SIBLING_INVALID": (
+        "another row of the same event is invalid ({place}); an event goes whole or not at all",
+        "mend that row",
+    ),
 }
 """Code of a flaw → sentence and hint."""
 
-FORMATS: Final[Mapping[str, str]] = {"csv": "CSV", "parquet": "Parquet", "excel": "Excel", "jsonl": "JSON Lines"}
+FORMATS: Final[Mapping[str, str]] = {
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "excel": "Excel",
+    "jsonl": "JSON Lines",
+}
 
 FINDINGS: Final[Mapping[str, str]] = {
     "encoding": "encoding {value}",
@@ -270,17 +424,35 @@ def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
     return what.format_map(shown), hint.format_map(shown)
 
 
-def problem(code: str, *, field: str | None, value: str | None, limit: str | None, event_type: str, place: str = "") -> tuple[str, str]:
+def problem(
+    code: str,
+    *,
+    field: str | None,
+    value: str | None,
+    limit: str | None,
+    event_type: str,
+    place: str = "",
+) -> tuple[str, str]:
     """Give the sentence and hint of a row's flaw."""
     what, hint = PROBLEMS[code]
-    facts = {"field": field or "", "value": value or "", "limit": limit or "", "event_type": event_type, "place": place}
+    facts = {
+        "field": field or "",
+        "value": value or "",
+        "limit": limit or "",
+        "event_type": event_type,
+        "place": place,
+    }
     return what.format_map(facts), hint.format_map(facts)
 
 
 def finding(found: Mapping[str, Any]) -> str:
     """Say what was found out about a file, how far it can be trusted and why, and what overrules it."""
     what, why = _finding_parts(found)
-    overrule = f"; {found['flag']} overrules" if found["flag"] and found["confidence"] not in {"stated", "open"} else ""
+    overrule = (
+        f"; {found['flag']} overrules"
+        if found["flag"] and found["confidence"] not in {"stated", "open"}
+        else ""
+    )
     return f"{what} ({CONFIDENCE[found['confidence']]}: {why}{overrule})"
 
 
@@ -305,7 +477,7 @@ def listed(names: Iterable[object], most: int = 40) -> str:
 
 def _shown(value: object) -> str:
     text = " ".join(str(value).split()) if not isinstance(value, str) or "\n" in value else value
-    return text if len(text) <= 2000 else text[:2000] + "…"  # noqa: PLR2004 -- a screen's worth
+    return text if len(text) <= 2000 else text[:2000] + "…"
 
 
 def _listings(facts: Mapping[str, object]) -> dict[str, str]:
@@ -317,16 +489,24 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         made["missing_listed"] = listed(missing)
         made["columns_listed"] = listed(columns)
         made["fixes"] = " ".join(
-            f"--rename {name}={_shell(close[name])}" if close.get(name) else f"--rename {name}=COLUMN (or --set {name}=VALUE)"
+            f"--rename {name}={_shell(close[name])}"
+            if close.get(name)
+            else f"--rename {name}=COLUMN (or --set {name}=VALUE)"
             for name in missing
         )
     questions = facts.get("questions")
     if isinstance(questions, list):
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
-        made["answers"] = "say which: " + " ".join(dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions))
+        made["answers"] = "say which: " + " ".join(
+            dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
+        )
     fields = facts.get("fields")
     if isinstance(fields, list):
-        made["fields_hint"] = f"did you mean `{close}`?" if isinstance(close, str) else f"its fields are {listed(fields)}"
+        made["fields_hint"] = (
+            f"did you mean `{close}`?"
+            if isinstance(close, str)
+            else f"its fields are {listed(fields)}"
+        )
     return made
 
 

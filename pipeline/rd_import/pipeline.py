@@ -49,7 +49,9 @@ from rd_import.values import EVENT, KEY, NOT_DATA, RowGroup, RunResult, Sifted, 
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
 
-LOWEST_CONTACT_LIMIT: Final = 24  # events a day and contact: the smallest figure that any source gives
+LOWEST_CONTACT_LIMIT: Final = (
+    24  # events a day and contact: the smallest figure that any source gives
+)
 PENDING: Final = ("unknown", "deferred", "not_sent")
 
 
@@ -71,7 +73,7 @@ def removed_type(name: str, exports: Iterable[str]) -> JobError:
     """Explain that a type has ended, with the command that sends its successor."""
     old = EVENT_TYPES[name]
     removal = old.removed
-    assert removal is not None  # noqa: S101 -- REMOVED_TYPES are the types that have one
+    assert removal is not None
     flags = [f"--rename {field}={column}" for field, column in removal.renames.items()]
     flags += [f"--set {field}=VALUE" for field in removal.still_needed]
     command = f"rd-import {' '.join(exports)} --type {removal.successor} {' '.join(flags)}"
@@ -105,7 +107,9 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
     _check_zone(job)
     exports = find_exports(job, spool)
     matchings = [
-        match_columns(one.facts, event_type, renames=job.renames, constants=job.constants, key=job.key)
+        match_columns(
+            one.facts, event_type, renames=job.renames, constants=job.constants, key=job.key
+        )
         for one in exports
     ]
     folder = RunFolder.create(job.run_dir, clock.now())
@@ -116,8 +120,12 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
             rows = survey.matched(read(exports), writer)
             for group in gather(rows, by=event_type.grouped_by, scratch=folder.path):
                 typed = type_cells(group, event_type, survey.formats())
-                typed = Sifted(typed.kept, pl.concat([typed.problems, survey.torn.flaws(group.table)]))
-                numbered = replace(typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type)))
+                typed = Sifted(
+                    typed.kept, pl.concat([typed.problems, survey.torn.flaws(group.table)])
+                )
+                numbered = replace(
+                    typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type))
+                )
                 valid = validate(numbered, event_type)
                 events = map_rows(valid, event_type)
                 encoded = encode(events, event_type, namespace="", max_body=job.max_body)
@@ -128,7 +136,9 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
         folder.save_facts(_facts(job, event_type, survey, writer, counts, clock.now()))
     except OSError as error:
         folder.remove()
-        raise LedgerError("cannot_write_folder", path=folder.path, reason=error.strerror or str(error)) from error
+        raise LedgerError(
+            "cannot_write_folder", path=folder.path, reason=error.strerror or str(error)
+        ) from error
     except BaseException:
         folder.remove()
         raise
@@ -152,31 +162,47 @@ def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent
         open_ones.append(NothingSent("too_few_rows", rows=folder.rows, least=job.min_rows))
     invalid = folder.facts["invalid_rows"]
     if job.max_invalid.exceeded(invalid, folder.rows):
-        open_ones.append(NothingSent("too_many_invalid", invalid=invalid, rows=folder.rows, limit=job.max_invalid))
+        open_ones.append(
+            NothingSent(
+                "too_many_invalid", invalid=invalid, rows=folder.rows, limit=job.max_invalid
+            )
+        )
     if stands.past and job.past is None:
         open_ones.append(NothingSent("past_events", events=stands.past, days=job.max_age_days))
     if stands.repeats and job.repeats is None:
-        open_ones.append(NothingSent("repeated_events", events=stands.repeats, event_type=job.event_type))
+        open_ones.append(
+            NothingSent("repeated_events", events=stands.repeats, event_type=job.event_type)
+        )
     return open_ones
 
 
-def stands(job: Job, folder: RunFolder, ledger: Ledger | None, account: int | None, now: datetime) -> Standing:
+def stands(
+    job: Job, folder: RunFolder, ledger: Ledger | None, account: int | None, now: datetime
+) -> Standing:
     """Look at a run's events as the ledger stands."""
     max_age = timedelta(days=job.max_age_days)
     return standing(folder, ledger, account, now=now, policy=job.policy, max_age=max_age)
 
 
-def unfinished_run(job: Job, folder: RunFolder, ledger: Ledger, account: int) -> tuple[RunFolder, Path] | None:
-    """Find an interrupted run of the same input, type and mapping that no process is working on, and its audit's place."""
+def unfinished_run(
+    job: Job, folder: RunFolder, ledger: Ledger, account: int
+) -> tuple[RunFolder, Path] | None:
+    """Find an interrupted run of the same input, type and mapping that no process works on, and its audit."""
     for run in ledger.runs():
         same = run["account"] == account and run["input_sha256"] == input_of(folder)
-        if not same or run["finished_us"] is not None or run["event_type"] != folder.facts["event_type"]:
+        if (
+            not same
+            or run["finished_us"] is not None
+            or run["event_type"] != folder.facts["event_type"]
+        ):
             continue
         try:
             earlier = RunFolder.open(Path(run["folder"]))
         except LedgerError:
             continue
-        whole = earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
+        whole = (
+            earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
+        )
         if whole and not ledger.is_running(run["run"]):
             return earlier, job.audit_path or Path(run["audit_path"])
     return None
@@ -222,7 +248,9 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         folder.keep_contacts(ledger.secret)
         decide(job, folder, ledger, account, now)
     except OSError as error:
-        raise LedgerError("cannot_write_folder", path=folder.path, reason=error.strerror or str(error)) from error
+        raise LedgerError(
+            "cannot_write_folder", path=folder.path, reason=error.strerror or str(error)
+        ) from error
     process = secrets.token_hex(8)
     if not ledger.start_process(process, folder.run_id, now=now):
         raise JobError("is_running", run=folder.run_id)
@@ -267,7 +295,7 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     return result
 
 
-def conclude(  # noqa: PLR0913 -- joins everything that a run is
+def conclude(
     folder: RunFolder,
     ledger: Ledger,
     account: int,
@@ -286,7 +314,9 @@ def conclude(  # noqa: PLR0913 -- joins everything that a run is
     return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
 
 
-def refuse(folder: RunFolder, *, audit_path: Path, started: datetime, clock: Clock, why: str) -> RunResult:
+def refuse(
+    folder: RunFolder, *, audit_path: Path, started: datetime, clock: Clock, why: str
+) -> RunResult:
     """Write the audit of a run of which nothing may be sent."""
     sending = Sending(stopped_by="question", proof=why)
     audit = write_audit(folder, None, None, audit_path, stopped=why)
@@ -319,7 +349,6 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-
 # --- the first half's parts --------------------------------------------------------------------------------------
 
 
@@ -339,14 +368,24 @@ class _Counts:
             if name.startswith("legal_bases.") and name.endswith(".type"):
                 status = f"{name.removesuffix('type')}status"
                 given = once.filter(pl.col(name).is_not_null())
-                statuses = given[status].fill_null("granted") if status in given.columns else ["granted"] * given.height
+                statuses = (
+                    given[status].fill_null("granted")
+                    if status in given.columns
+                    else ["granted"] * given.height
+                )
                 self.legal_bases.update(f"{name.split('.')[1]} {one}" for one in statuses)
 
 
 class _Surveys:
     """Matches rows on their way and learns how each file writes its dates and amounts."""
 
-    def __init__(self, exports: tuple[Export, ...], matchings: list[Matching], event_type: EventType, job: Job) -> None:
+    def __init__(
+        self,
+        exports: tuple[Export, ...],
+        matchings: list[Matching],
+        event_type: EventType,
+        job: Job,
+    ) -> None:
         self.exports = exports
         self.matchings = matchings
         self.torn = TornRows(event_type.grouped_by)
@@ -371,14 +410,19 @@ class _Surveys:
         """Give each file's format with its first row, once all rows were read."""
         if self._formats is None:
             firsts = accumulate((one.rows for one in self.exports[:-1]), initial=0)
-            self._formats = [(first, survey.format()) for first, survey in zip(firsts, self._surveys, strict=True)]
+            self._formats = [
+                (first, survey.format())
+                for first, survey in zip(firsts, self._surveys, strict=True)
+            ]
         return self._formats
 
     def findings(self, number: int) -> list[dict[str, Any]]:
         """Give what was found out about one file, its columns included."""
         export, matching = self.exports[number], self.matchings[number]
         found = [asdict(one) for one in (*export.findings, *self._surveys[number].findings())]
-        return [one | {"column": matching.fields.get(one["column"], one["column"])} for one in found]
+        return [
+            one | {"column": matching.fields.get(one["column"], one["column"])} for one in found
+        ]
 
 
 def _counted_identity(rows: RowGroup, event_type: EventType) -> pl.Expr | None:
@@ -396,7 +440,7 @@ def _check_zone(job: Job) -> None:
         raise JobError("bad_timezone", value=job.timezone) from error
 
 
-def _facts(  # noqa: PLR0913 -- everything that the second half and the audit need to know
+def _facts(
     job: Job,
     event_type: EventType,
     survey: _Surveys,
@@ -410,7 +454,10 @@ def _facts(  # noqa: PLR0913 -- everything that the second half and the audit ne
         "run_id": writer.folder.run_id,
         "prepared_at": now.isoformat(),
         "event_type": event_type.name,
-        "exports": [_export_facts(one) | {"findings": survey.findings(i)} for i, one in enumerate(survey.exports)],
+        "exports": [
+            _export_facts(one) | {"findings": survey.findings(i)}
+            for i, one in enumerate(survey.exports)
+        ],
         "rows": writer.rows,
         "events": writer.events,
         "event_ordinals": counts.event_ordinals,
@@ -439,7 +486,15 @@ def _mapping_digest(job: Job, matchings: list[Matching]) -> str:
     """Name what decides which events a file gives, so that an interrupted run is found again only by its like."""
     decisive = [
         [[sorted(one.fields.items()), sorted(one.constants.items()), one.key] for one in matchings],
-        [job.encoding, job.delimiter, job.header, job.decimal, job.dates, job.timezone, job.max_body],
+        [
+            job.encoding,
+            job.delimiter,
+            job.header,
+            job.decimal,
+            job.dates,
+            job.timezone,
+            job.max_body,
+        ],
     ]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
@@ -448,8 +503,14 @@ def _is_weak(event_type: EventType, matchings: list[Matching]) -> bool:
     """Tell whether a new event and a repeated one cannot be told apart: no id, no key, no time."""
     if not event_type.weak_identity:
         return False
-    times = {name for name in event_type.identity if (spec := event_type.field(name)) and spec.kind == "timestamp"}
-    return any(not one.key and not times.intersection({*one.fields, *one.constants}) for one in matchings)
+    times = {
+        name
+        for name in event_type.identity
+        if (spec := event_type.field(name)) and spec.kind == "timestamp"
+    }
+    return any(
+        not one.key and not times.intersection({*one.fields, *one.constants}) for one in matchings
+    )
 
 
 def _export_facts(export: Export) -> dict[str, Any]:
@@ -472,13 +533,20 @@ def _export_facts(export: Export) -> dict[str, Any]:
 
 def _invalid_rows(folder: RunFolder) -> int:
     """Count the rows that will not go: flawed ones and their siblings."""
-    bad_rows = folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(NOT_DATA))["#row"].unique()
+    bad_rows = (
+        folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(NOT_DATA))["#row"].unique()
+    )
     if bad_rows.is_empty():
         return 0
-    hits = (placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls() for placed in folder.placed_rows())
+    hits = (
+        placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls()
+        for placed in folder.placed_rows()
+    )
     events = pl.concat([pl.Series(EVENT, [], dtype=pl.UInt32), *hits]).unique()
     return sum(
-        placed.filter(pl.col("#row").is_in(bad_rows.implode()) | pl.col(EVENT).is_in(events.implode())).height
+        placed.filter(
+            pl.col("#row").is_in(bad_rows.implode()) | pl.col(EVENT).is_in(events.implode())
+        ).height
         for placed in folder.placed_rows()
     )
 
@@ -486,8 +554,14 @@ def _invalid_rows(folder: RunFolder) -> int:
 # --- the second half's parts -------------------------------------------------------------------------------------
 
 
-def _result(  # noqa: PLR0913 -- joins everything that a run is
-    folder: RunFolder, audit: Audit, audit_path: Path, sending: Sending, *, started: datetime, finished: datetime
+def _result(
+    folder: RunFolder,
+    audit: Audit,
+    audit_path: Path,
+    sending: Sending,
+    *,
+    started: datetime,
+    finished: datetime,
 ) -> RunResult:
     return RunResult(
         run_id=folder.run_id,

@@ -146,7 +146,9 @@ def _causes(folder: RunFolder) -> list[Cause]:
     problems = folder.problems().filter(~pl.col("code").is_in(NOT_DATA))
     if problems.is_empty():
         return []
-    own_limit = pl.col("code").is_in([*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"])
+    own_limit = pl.col("code").is_in(
+        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"]
+    )
     shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
     causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(
         pl.col(ROW).n_unique().alias("rows"),
@@ -156,10 +158,14 @@ def _causes(folder: RunFolder) -> list[Cause]:
         pl.col("limit").first().alias("limit"),
     )
     wanted = {row for rows in causes["first"] for row in rows}
-    wanted |= set(causes.filter(pl.col("code").is_in(NAMES_A_ROW))["limit"].cast(pl.Int64).to_list())
+    wanted |= set(
+        causes.filter(pl.col("code").is_in(NAMES_A_ROW))["limit"].cast(pl.Int64).to_list()
+    )
     places = _places(folder, wanted)
     found = []
-    for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(named=True):
+    for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(
+        named=True
+    ):
         place = places.get(int(line["limit"]), "") if line["code"] in NAMES_A_ROW else ""
         what, hint = messages.problem(
             line["code"],
@@ -186,13 +192,19 @@ def _causes(folder: RunFolder) -> list[Cause]:
 
 def _places(folder: RunFolder, wanted: set[int]) -> dict[int, str]:
     """Name rows by file and physical line, or by row where a file has no lines."""
-    names = [export["path"].replace("\\", "/").rpartition("/")[2] for export in folder.facts["exports"]]
+    names = [
+        export["path"].replace("\\", "/").rpartition("/")[2] for export in folder.facts["exports"]
+    ]
     found: dict[int, str] = {}
     rows = pl.Series(sorted(wanted), dtype=pl.UInt32)
     for placed in folder.placed_rows():
         hits = placed.filter(pl.col(ROW).is_in(rows.implode()))
-        for row, export, number, line in hits.select(ROW, "export", "row_number", "line_number").iter_rows():
-            found[row] = f"{names[export]}:{line}" if line is not None else f"{names[export]}, row {number}"
+        for row, export, number, line in hits.select(
+            ROW, "export", "row_number", "line_number"
+        ).iter_rows():
+            found[row] = (
+                f"{names[export]}:{line}" if line is not None else f"{names[export]}, row {number}"
+            )
         if len(found) == len(wanted):
             break
     return found

@@ -88,7 +88,12 @@ def _sweep(base: Path, now: datetime) -> None:
     for folder in base.iterdir():
         with contextlib.suppress(OSError):
             old = now.timestamp() - folder.stat().st_mtime > SWEPT_AFTER_S
-            if old and folder.is_dir() and RUN_NAME.fullmatch(folder.name) and not (folder / "run.json").exists():
+            if (
+                old
+                and folder.is_dir()
+                and RUN_NAME.fullmatch(folder.name)
+                and not (folder / "run.json").exists()
+            ):
                 shutil.rmtree(folder)
 
 
@@ -344,7 +349,9 @@ class FolderWriter:
         first = 0
         for places in self.folder.places():
             ordinals = pl.Series(EVENT, event_of[first : first + places.height])
-            numbers = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(ROW)
+            numbers = pl.int_range(first, first + places.height, dtype=pl.UInt32, eager=True).alias(
+                ROW
+            )
             placed = places.with_columns(
                 numbers, pl.when(ordinals != NO_EVENT).then(ordinals).alias(EVENT)
             )

@@ -37,23 +37,45 @@ def result_text(result: RunResult) -> str:
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[str]:
     yield f"{preview.event_type} to {destination}"
+    yield from _file_lines(preview)
+    if label is not None:
+        yield f"  account `{plain(label)}`: the token does not tell whose it is, so this name is taken on trust"
+    yield ""
+    yield from _sum_lines(preview)
+    yield from _column_lines(preview)
+    for fatal, title in ((True, "Why rows will not go"), (False, "Left out of events that go")):
+        yield from _causes_lines([one for one in preview.problems if one.fatal is fatal], title)
+    if preview.payloads:
+        yield ""
+        count = len(preview.payloads)
+        yield "The first event" if count == 1 else f"The first {count} events"
+        for payload in preview.payloads:
+            yield "\n".join(f"  {plain(line)}" for line in payload.splitlines())
+
+
+def _file_lines(preview: Preview) -> Iterator[str]:
+    """What was found in each file, and what only the person can say."""
     for export in preview.exports:
         form = messages.FORMATS[export["format"]]
-        blank = f", {export['blank_lines']:,} blank lines passed over" if export["blank_lines"] else ""
+        blank = (
+            f", {export['blank_lines']:,} blank lines passed over" if export["blank_lines"] else ""
+        )
         yield f"  {plain(export['path'])}: {export['rows']:,} rows ({form}{blank})"
         for found in export["findings"]:
             yield f"    {plain(messages.finding(found))}"
         if export["not_data"]:
             yield f"    {export['not_data']:,} rows hold no data (totals, the header once more) and are left out"
-    questions = [found for export in preview.exports for found in export["findings"] if found["confidence"] == "open"]
+    findings = [found for export in preview.exports for found in export["findings"]]
+    questions = [found for found in findings if found["confidence"] == "open"]
     if questions:
         yield ""
         yield "Only you can say; nothing is sent before"
-        for found in questions:
-            yield f"  {plain(messages.question(found))}"
-    if label is not None:
-        yield f"  account `{plain(label)}`: the token does not tell whose it is, so this name is taken on trust"
-    yield ""
+    for found in questions:
+        yield f"  {plain(messages.question(found))}"
+
+
+def _sum_lines(preview: Preview) -> Iterator[str]:
+    """How much would go, why the rest would not, and what that costs."""
     yield f"  {preview.events:>9,} {_events(preview.events)} would be sent, of {preview.contacts:,} contacts"
     yield f"  {preview.invalid_rows:>9,} {_rows(preview.invalid_rows)} will not go"
     if preview.already_accepted is None:
@@ -66,18 +88,20 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     if preview.repeats:
         yield f"  {preview.repeats:>9,} of the events have the identity of events of another file"
     if preview.past:
-        yield f"  {preview.past:>9,} events are older than --max-age"
+        yield f"  {preview.past:>9,} {_events(preview.past)} older than --max-age"
     elif not preview.dated:
         yield "  no date is mapped, so the age of the events is unknown"
-    yield (
-        f"  {preview.requests:>9,} {'request' if preview.requests == 1 else 'requests'}, "
-        f"{preview.bytes / 1000:,.1f} kB, about {preview.minutes:g} min at the account's limit"
-    )
+    requests = "request" if preview.requests == 1 else "requests"
+    size, minutes = f"{preview.bytes / 1000:,.1f} kB", f"{preview.minutes:g} min"
+    yield f"  {preview.requests:>9,} {requests}, {size}, about {minutes} at the account's limit"
     if preview.one_each:
         yield "  with an API key each event is a request of its own"
     for legal_base, events in preview.legal_bases.items():
-        yield f"  {events:>9,} events set the legal basis {legal_base}"
+        yield f"  {events:>9,} {_events(events)} with the legal basis {legal_base}"
     yield "  RD Station dates every event on arrival: automations fire now, whatever the date in the file."
+
+
+def _column_lines(preview: Preview) -> Iterator[str]:
     yield ""
     yield "Columns"
     for field, column in preview.fields.items():
@@ -85,23 +109,20 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     for field, value in preview.constants.items():
         yield f'  {field} = "{plain(value)}" in every row'
     for field in preview.derived:
-        yield f"  {field} is derived ({'sum of quantities' if field == 'total_items' else 'the sku, else the title'})"
+        source = "sum of quantities" if field == "total_items" else "the sku, else the title"
+        yield f"  {field} is derived ({source})"
     if preview.unmatched:
         yield f"  not used: {plain(messages.listed(preview.unmatched, most=20))}"
-    for fatal, title in ((True, "Why rows will not go"), (False, "Left out of events that go")):
-        causes = [cause for cause in preview.problems if cause.fatal is fatal]
-        if causes:
-            yield ""
-            yield title
-        for cause in causes[:MOST_CAUSES]:
-            yield from _cause_lines(cause)
-        if len(causes) > MOST_CAUSES:
-            yield f"  and {len(causes) - MOST_CAUSES} more causes; the audit names every row"
-    if preview.payloads:
+
+
+def _causes_lines(causes: list[Cause], title: str) -> Iterator[str]:
+    if causes:
         yield ""
-        yield "The first event" if len(preview.payloads) == 1 else f"The first {len(preview.payloads)} events"
-        for payload in preview.payloads:
-            yield "\n".join(f"  {plain(line)}" for line in payload.splitlines())
+        yield title
+    for cause in causes[:MOST_CAUSES]:
+        yield from _cause_lines(cause)
+    if len(causes) > MOST_CAUSES:
+        yield f"  and {len(causes) - MOST_CAUSES} more causes; the audit names every row"
 
 
 def _rows(count: int) -> str:
@@ -137,7 +158,7 @@ def _next_steps(result: RunResult) -> Iterator[str]:
     if result.stopped_by is not None and result.proof:
         yield f"the run stopped: {plain(result.proof)}"
     if result.stopped_by == "account":
-        yield "check that the token is valid and that plan, product and permission include this event, then run it again"
+        yield "check that the token is valid and that plan and permission include this event, then run it again"
     if result.stopped_by == "outage":
         yield f"RD Station gave no usable answer; when it is back: rd-import resume {result.run_id}"
     if result.stopped_by == "refused":
@@ -165,10 +186,13 @@ def status_text(found: list[dict[str, Any]], *, ledger_path: Path) -> str:
     for run in found:
         states = ", ".join(f"{rows:,} {state}" for state, rows in (run["states"] or {}).items())
         stand = "is running" if run["running"] else states or "was interrupted"
-        lines.append(f"{run['run_id']}  {run['started_at']:%Y-%m-%d %H:%M} UTC  {run['event_type']}  {stand}")
+        lines.append(
+            f"{run['run_id']}  {run['started_at']:%Y-%m-%d %H:%M} UTC  {run['event_type']}  {stand}"
+        )
         lines.append(f"  audit: {run['audit']}")
         waiting = not run["running"] and (
-            run["states"] is None or any(run["states"].get(state) for state in ("not_sent", "deferred"))
+            run["states"] is None
+            or any(run["states"].get(state) for state in ("not_sent", "deferred"))
         )
         if waiting:
             lines.append(f"  hint: rd-import resume {run['run_id']}")
@@ -179,7 +203,11 @@ def status_text(found: list[dict[str, Any]], *, ledger_path: Path) -> str:
 
 def unknown_event_text(event: UnknownEvent) -> str:
     """Write one unknown event with its contact, and what each decision means."""
-    who = f"{plain(event.email)}, {plain(event.identifier)}" if event.identifier else plain(event.email)
+    who = (
+        f"{plain(event.email)}, {plain(event.identifier)}"
+        if event.identifier
+        else plain(event.email)
+    )
     return (
         f"\n{event.event_type}, row {event.row_number} of {plain(event.source_file)}: {who}\n"
         "  It left, and no usable answer came. Look the contact up in RD Station.\n"

@@ -34,7 +34,9 @@ def sift(table: pl.DataFrame, problems: pl.DataFrame) -> Sifted[RowGroup]:
     return Sifted(RowGroup(table.filter(~pl.col(EVENT).is_in(bad_events.implode()))), problems)
 
 
-def _failures(table: pl.DataFrame, known: pl.DataFrame, event_type: EventType) -> Iterator[pl.DataFrame]:
+def _failures(
+    table: pl.DataFrame, known: pl.DataFrame, event_type: EventType
+) -> Iterator[pl.DataFrame]:
     schema = event_type.polars_schema(table.columns)
     absent = [name for name in schema.columns if name not in table.columns]
     checked = table.with_columns(
@@ -51,7 +53,9 @@ def _problems(
 ) -> pl.DataFrame:
     unplaced = cases.filter(pl.col("index").is_null())
     if unplaced.height:
-        raise TypeError(f"a schema failure without a row: {unplaced.to_dicts()}")  # our mistake, never the file's
+        raise TypeError(
+            f"a schema failure without a row: {unplaced.to_dicts()}"
+        )  # our mistake, never the file's
     codes = {check: failure_code(check) for check in cases["check"].unique().to_list()}
     limits = {
         (check, column): _limit(codes[check], column, event_type)
@@ -65,11 +69,16 @@ def _problems(
             "value": pl.select(
                 pl.when(cases["failure_case"] != "null").then(cases["failure_case"].str.head(80))
             ).to_series(),
-            "limit": pl.Series([limits[pair] for pair in zip(cases["check"], cases["column"], strict=True)], dtype=pl.String),
+            "limit": pl.Series(
+                [limits[pair] for pair in zip(cases["check"], cases["column"], strict=True)],
+                dtype=pl.String,
+            ),
             "fatal": pl.repeat(value=True, n=cases.height, eager=True),
         }
     ).cast(PROBLEM_SCHEMA)
-    return found.join(known.select(ROW, "field"), on=[ROW, "field"], how="anti").unique(maintain_order=True)
+    return found.join(known.select(ROW, "field"), on=[ROW, "field"], how="anti").unique(
+        maintain_order=True
+    )
 
 
 def _limit(code: str, column: str, event_type: EventType) -> str | None:
@@ -86,4 +95,10 @@ def _limit(code: str, column: str, event_type: EventType) -> str | None:
     if code == "NOT_AN_OPTION":
         return ", ".join(spec.options)
     figure = figures.get(code)
-    return None if figure is None else f"{figure:g}" if isinstance(figure, int | float) else str(figure)
+    return (
+        None
+        if figure is None
+        else f"{figure:g}"
+        if isinstance(figure, int | float)
+        else str(figure)
+    )

@@ -7,7 +7,7 @@ from rdstation_events.event_type import EventRows, Origin, Timestamp, field
 FIELD_TABLES: Final = Origin(source='"Eventos", the reference of event types', trust="seed")
 
 
-def email_field(*, identity: bool) -> Any:  # noqa: ANN401  as `field`
+def email_field(*, identity: bool) -> Any:
     """Declare the contact's e-mail, at most 255 characters. Source: community notes."""
     return field(
         "E-mail that identifies the contact.",
@@ -18,7 +18,7 @@ def email_field(*, identity: bool) -> Any:  # noqa: ANN401  as `field`
     )
 
 
-def date_field(*, identity: bool) -> Any:  # noqa: ANN401  as `field`
+def date_field(*, identity: bool) -> Any:
     """Declare the source's own date of the row."""
     return field(
         "When it happened, by the source's own record; RD Station dates events on arrival.",
@@ -110,7 +110,7 @@ LEGAL_BASE_TYPES: Final = (
 )
 
 
-def _ground(category: str) -> Any:  # noqa: ANN401  as `field`
+def _ground(category: str) -> Any:
     return field(
         f"Which legal ground applies to {category}.",
         example="consent",

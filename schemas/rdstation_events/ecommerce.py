@@ -30,11 +30,11 @@ def _like(event_type: str) -> Origin:
     )
 
 
-def _identifier(of: str) -> Any:  # noqa: ANN401  as `field`
+def _identifier(of: str) -> Any:
     return field(f"Identifier of the {of}.", example="10234", identity=True)
 
 
-def _total_items(*, ge: int) -> Any:  # noqa: ANN401  as `field`
+def _total_items(*, ge: int) -> Any:
     return field("Number of items.", example="2", ge=ge)
 
 

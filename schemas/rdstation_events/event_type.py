@@ -127,7 +127,7 @@ def field(  # noqa: PLR0913  one word per fact, all by name
     options: tuple[str, ...] = (),
     suggested: tuple[str, ...] = (),
     source: str = "",
-) -> Any:  # noqa: ANN401  as pandera.Field, so that `email: str = field(...)` type-checks
+) -> Any:
     """Declare a column of an `EventRows` model: a pandera Field that holds its `FieldSpec`.
 
     The arguments are those of `FieldSpec`, with pandera's words for the limits and for optional
@@ -188,7 +188,7 @@ class EventRows(pa.DataFrameModel):
     _origin: ClassVar[Origin]
 
     @classmethod
-    def build_schema_(cls, **kwargs: Any) -> pa.DataFrameSchema:  # noqa: ANN401  pandera's signature
+    def build_schema_(cls, **kwargs: Any) -> pa.DataFrameSchema:
         """Complete each FieldSpec, derive its checks, and put the columns in payload order."""
         schema = super().build_schema_(**kwargs)
         for name, column in schema.columns.items():

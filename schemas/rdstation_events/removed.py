@@ -15,11 +15,11 @@ from rdstation_events.ecommerce import ECOMMERCE_CART_ABANDONED, ECOMMERCE_ORDER
 from rdstation_events.event_type import EventRows, EventType, Removal, field
 
 
-def _product_id() -> Any:  # noqa: ANN401  as `field`
+def _product_id() -> Any:
     return field("Product identifier.", example="P-1")
 
 
-def _product_sku() -> Any:  # noqa: ANN401  as `field`
+def _product_sku() -> Any:
     return field("Product SKU.", example="CAM-AZ-M")
 
 
@@ -69,7 +69,7 @@ class OldCartItemRows(OldCartBase):
     cf_cart_product_sku: str = _product_sku()
 
 
-def _removed(  # noqa: PLR0913  one word per fact
+def _removed(
     name: str,
     summary: str,
     rows: type[EventRows],

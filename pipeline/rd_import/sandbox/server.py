@@ -65,7 +65,7 @@ class Sandbox:
     instance: str
     """Random; names this instance in every answer."""
 
-    def __init__(  # noqa: PLR0913 -- all of them named
+    def __init__(
         self,
         *,
         port: int = 0,
@@ -177,7 +177,7 @@ class _Server(ThreadingHTTPServer):
     # How often `serve` looks whether it is to stop, in seconds.
     timeout = 0.05
 
-    def __init__(  # noqa: PLR0913 -- all of them named at the only call
+    def __init__(
         self,
         host: str,
         port: int,

@@ -146,7 +146,7 @@ class Store:
         """Give a batch of so many events its uuids: 16 bytes each, its own first."""
         return self._entropy(16 * (events + 1))
 
-    def remember(  # noqa: PLR0913 -- nearly all of them named
+    def remember(
         self,
         path: str,
         *,
