@@ -136,7 +136,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "say what is meant: --past send, or --past skip to leave them out",
     ),
     "repeated_events": (
-        "{events} events have the identity of events of another file, and nothing tells new from repeated {event_type}.",
+        "{events} events have the identity of events of another file; nothing tells new from repeated {event_type}.",
         "say what is meant: --repeats skip or --repeats send; better, name the columns of an id: --key COLUMN",
     ),
     "no_such_key": (
