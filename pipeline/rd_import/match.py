@@ -170,9 +170,12 @@ def _refuse_unsendable_legal_bases(
 
 
 def _closest(name: str, candidates: Sequence[str]) -> str | None:
+    """Suggest a column only where its name says so: spelled alike, or the last word of the field's."""
     by_folded = {c.casefold().replace(" ", "_"): c for c in candidates}
-    near = difflib.get_close_matches(name.rpartition(".")[2].casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[near[0]] if near else None
+    wanted = name.rpartition(".")[2].casefold()
+    near = difflib.get_close_matches(wanted, by_folded, n=1, cutoff=0.85)
+    last_word = next((folded for folded in by_folded if wanted.endswith(f"_{folded}")), None)
+    return by_folded[near[0]] if near else by_folded[last_word] if last_word else None
 
 
 def _listed(names: Sequence[str]) -> str:
