@@ -69,6 +69,10 @@ def one(name: str, column: str, cell: str | None, **options: Any) -> Any:
         ("1234,56", ",", 1234.56),
         ("1,234.56", ".", 1234.56),
         ("1,234,567", ".", 1234567.0),
+        ("R$ 10", ".", 10.0),
+        ("R$ -1.234,50", ",", -1234.5),
+        ("(5,00)", ",", -5.0),
+        ("5-", ".", -5.0),
     ],
 )
 def test_an_amount_is_read_by_the_inputs_decimal_mark(
@@ -91,9 +95,10 @@ def test_an_amount_is_read_by_the_inputs_decimal_mark(
         (".5", ","),
         ("1,2,3", ","),
         ("1,2.3", "."),
-        ("5,52E+12", ","),
-        ("1e3", "."),
-        ("R$ 10", "."),
+        ("(5", "."),
+        ("(-5)", "."),
+        ("-R$ -5", "."),
+        ("-5-", "."),
         ("10 %", "."),
         ("NaN", "."),
         ("inf", "."),
@@ -106,6 +111,16 @@ def test_an_amount_is_read_by_the_inputs_decimal_mark(
 def test_an_amount_that_is_written_otherwise_is_not_guessed(cell: str, decimal: str) -> None:
     """12.50 read with a decimal comma would be sent as 1250."""
     assert one("SALE", "value", cell, decimal=decimal) == "NOT_A_NUMBER"
+
+
+@pytest.mark.parametrize("cell", ["5,52E+12", "1e3", "#N/A", "########", "#VALOR!"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_what_a_spreadsheet_destroyed_is_named_as_that(cell: str, decimal: str) -> None:
+    """The digits are gone: no other reading of the cell brings them back."""
+    assert one("SALE", "value", cell, decimal=decimal) == "SPREADSHEET_DAMAGE"
+    assert one("ECOMMERCE_ORDER_PAID", "total_items", cell, decimal=decimal) == (
+        "SPREADSHEET_DAMAGE"
+    )
 
 
 @given(st.decimals(min_value=-(10**11), max_value=10**11, places=2))
@@ -132,6 +147,7 @@ def test_any_amount_is_read_from_both_ways_of_writing_it(amount: Any) -> None:
 def test_a_whole_number_is_read(cell: str, decimal: str, value: int) -> None:
     """Spreadsheets and pandas write whole numbers with a fraction of zeros."""
     assert one("MEDIA_PLAYBACK_STARTED", "media_duration", cell, decimal=decimal) == value
+    assert one("ECOMMERCE_ORDER_PAID", "total_items", cell, decimal=decimal) == value
 
 
 @pytest.mark.parametrize(
@@ -142,16 +158,31 @@ def test_a_whole_number_is_read(cell: str, decimal: str, value: int) -> None:
         ("10.5", ","),
         ("10.0", ","),
         ("1.5", ","),
-        ("1m32s", "."),
-        ("00:01:32", "."),
-        ("1e3", "."),
+        ("--1", "."),
+        ("12.50", ","),
         ("9007199254740993", "."),
         ("99999999999999999999", "."),
     ],
 )
 def test_what_is_no_whole_number_is_not_guessed(cell: str, decimal: str) -> None:
-    found = one("MEDIA_PLAYBACK_STARTED", "media_duration", cell, decimal=decimal)
+    found = one("ECOMMERCE_ORDER_PAID", "total_items", cell, decimal=decimal)
     assert found == "NOT_AN_INTEGER"
+    found = one("MEDIA_PLAYBACK_STARTED", "media_duration", cell, decimal=decimal)
+    assert found == "NOT_A_DURATION"
+
+
+@pytest.mark.parametrize("cell", ["00:01:32", "1m32s", "1 min 32 s", "92"])
+def test_a_duration_is_read_in_seconds(cell: str) -> None:
+    assert one("MEDIA_PLAYBACK_STARTED", "media_duration", cell) == 92
+    if cell != "92":
+        assert one("ECOMMERCE_ORDER_PAID", "total_items", cell) == "NOT_AN_INTEGER"
+
+
+@pytest.mark.parametrize("cell", ["01:32", "1:2:3:4", "00:01:60", "32", "s"])
+def test_a_duration_with_two_meanings_is_not_guessed(cell: str) -> None:
+    """`01:32` may be hours or minutes; a plain number is seconds."""
+    expected = 32 if cell == "32" else "NOT_A_DURATION"
+    assert one("MEDIA_PLAYBACK_STARTED", "media_duration", cell) == expected
 
 
 # --- booleans -------------------------------------------------------------------------------------
@@ -225,6 +256,7 @@ def test_a_time_without_a_zone_is_local(wall: datetime, fraction: str, zone: str
     ("cell", "instant"),
     [
         ("2026-03-15", datetime(2026, 3, 15, 3, tzinfo=UTC)),
+        ("2026-3-5", datetime(2026, 3, 5, 3, tzinfo=UTC)),
         ("2026-03-15T14:53", datetime(2026, 3, 15, 17, 53, tzinfo=UTC)),
         ("2026-03-15 14:53:42,5", datetime(2026, 3, 15, 17, 53, 42, 500_000, tzinfo=UTC)),
         ("2019-03-15T15:00:00.05Z", datetime(2019, 3, 15, 15, 0, 0, 50_000, tzinfo=UTC)),
@@ -248,7 +280,6 @@ def test_a_day_whose_midnight_never_was_begins_at_one(day: str) -> None:
     "cell",
     [
         "15/03/2026",
-        "2026-3-5",
         "2026-02-30",
         "2026-13-01",
         "2026-03-15T25:00",
@@ -258,16 +289,23 @@ def test_a_day_whose_midnight_never_was_begins_at_one(day: str) -> None:
         "2026-03-15T10:00:00.1234567890Z",
         "2026-03-15T10:00:00+24:00",
         "2026-03-15T10:00:00-03:60",
+        "2026-03-15 10:00:00 +24:00",
+        "2026-03-15 10:00 -0360",
         "2026-03-15T10:00:00+99:99",
         "2026-03-15T10:00:00 BRT",
         "1773586422",
-        "46096.62",
         "2018-11-04 00:30:00",
         "9999-12-31T23:59:59-03:00",
+        "9999-12-31 23:59:59 -03:00",
+        "9999-12-31 23:59:59",
     ],
 )
 def test_what_is_no_time_is_not_guessed(cell: str) -> None:
     assert one("CALL_FINISHED", "call_started_at", cell) == "NOT_A_TIMESTAMP"
+
+
+def test_a_date_that_a_spreadsheet_turned_into_a_number_is_damage() -> None:
+    assert one("CALL_FINISHED", "call_started_at", "46096.62") == "SPREADSHEET_DAMAGE"
 
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -382,6 +420,31 @@ def test_a_basis_in_its_own_columns_is_not_lost_where_a_json_column_stands_besid
     ]
 
 
+@pytest.mark.parametrize(
+    ("type_", "status", "codes"),
+    [
+        ("consent", "granted", []),
+        ("consent", "declined", ["NOT_LEGAL_BASES"]),
+        ("consent", None, ["NOT_LEGAL_BASES"]),
+        (None, "granted", ["NOT_LEGAL_BASES"]),
+        (None, None, []),
+    ],
+)
+def test_a_basis_that_columns_and_json_tell_differently_takes_its_row(
+    type_: str | None, status: str | None, codes: list[str]
+) -> None:
+    columns: dict[str, list[str | None]] = {
+        "legal_bases": [json.dumps([CONSENT])],
+        f"{COMMUNICATIONS}.type": [type_],
+        f"{COMMUNICATIONS}.status": [status],
+    }
+    table, problems = typed("CONVERSION", columns)
+    assert [code for _, code, *_ in problems] == codes
+    if not codes:
+        assert table[f"{COMMUNICATIONS}.type"].to_list() == ["consent"]
+        assert table[f"{COMMUNICATIONS}.status"].to_list() == ["granted"]
+
+
 # --- malformed cells ------------------------------------------------------------------------------
 
 
@@ -389,7 +452,7 @@ def test_a_basis_in_its_own_columns_is_not_lost_where_a_json_column_stands_besid
     ("name", "column", "code"),
     [
         ("SALE", "value", "NOT_A_NUMBER"),
-        ("CALL_FINISHED", "call_duration", "NOT_AN_INTEGER"),
+        ("CALL_FINISHED", "call_duration", "NOT_A_DURATION"),
         ("CALL_FINISHED", "call_user_email", "INVALID_EMAIL"),
         ("ECOMMERCE_ORDER_FULFILLED", "tracking_url", "INVALID_URL"),
         ("MEDIA_PLAYBACK_STOPPED", "media_finished", "NOT_A_BOOLEAN"),
@@ -400,9 +463,9 @@ def test_a_basis_in_its_own_columns_is_not_lost_where_a_json_column_stands_besid
 def test_in_an_optional_field_a_malformed_cell_is_left_out_with_a_warning(
     name: str, column: str, code: str
 ) -> None:
-    table, problems = typed(name, {column: ["5,52E+12", None]})
+    table, problems = typed(name, {column: ["5,52E+", None]})
     assert table[column].to_list() == [None, None]
-    assert problems == [(0, code, column, "5,52E+12", False)]
+    assert problems == [(0, code, column, "5,52E+", False)]
 
 
 @pytest.mark.parametrize(
@@ -420,8 +483,10 @@ def test_in_a_required_or_identity_field_a_malformed_cell_takes_its_row(
     name: str, column: str, code: str
 ) -> None:
     """Without it the event would be another event, or none."""
+    _, problems = typed(name, {column: ["5,52E+", None]})
+    assert problems == [(0, code, column, "5,52E+", True)]
     _, problems = typed(name, {column: ["5,52E+12", None]})
-    assert problems == [(0, code, column, "5,52E+12", True)]
+    assert problems == [(0, "SPREADSHEET_DAMAGE", column, "5,52E+12", True)]
 
 
 def test_a_long_cell_is_shown_cut() -> None:

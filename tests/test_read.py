@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from rd_import import csv_reader
 from rd_import.dialect import header_cells
-from rd_import.errors import ExportError
+from rd_import.errors import ExportError, NothingSent
 from rd_import.job import Job
 from rd_import.read import find_exports, read
 from rd_import.values import ROW
@@ -298,11 +298,21 @@ def test_records_keep_the_files_own_encoding() -> None:
 def test_a_byte_of_another_encoding_is_named_with_its_line(rows: int, broken: bytes) -> None:
     """cp1252 named as UTF-8 is the commonest mistake; a guess would spoil names for ever."""
     data = b"id,note\n" + broken + b"1,x\n" * rows + b"2,S\xe3o\n" + b"3,x\n"
-    with pytest.raises(ExportError) as caught:
-        read_bytes(data)
-    line = 2 + rows + len(broken[:1])
-    assert f"export.csv`, line {line}: byte 0xe3 is not utf-8 text" in str(caught.value)
-    assert "--encoding cp1252" in str(caught.value)
+    found = read_bytes(data, encoding="utf-8")
+    row = rows + len(broken[:1])
+    assert (row, "BAD_BYTES") in found.problems
+    assert len(found.problems) == 1 + len(broken[:1])
+    assert found.lines[row] == 2 + row
+    assert found.rows[row] == (None, None)
+    assert found.rows[row + 1] == ("3", "x")
+
+
+@pytest.mark.parametrize("rows", [2, 40_000], ids=["in the head", "further down"])
+def test_where_no_encoding_is_named_words_tell_it(rows: int) -> None:
+    """The first byte that is not ASCII decides, however late it stands."""
+    found = read_bytes(b"id,note\n" + b"1,x\n" * rows + b"2,S\xe3o\n" + b"3,x\n")
+    assert found.rows[rows] == ("2", "São")
+    assert found.problems == []
 
 
 @pytest.mark.parametrize("rows", [2, 40_000], ids=["in the head", "further down"])
@@ -355,7 +365,6 @@ GOOD_BEFORE, GOOD_AFTER = b'1,"a\nb",x\n', b'3,"c ""d""",z\n'
         (b"2\n", "WRONG_NUMBER_OF_CELLS"),
         (b'2,"b"c,y\n', "BROKEN_QUOTES"),
         (b'2,"b" ,y\n', "BROKEN_QUOTES"),
-        (b'2,"b\nc"d,y\n', "BROKEN_QUOTES"),
         (b'2,b,"y\n', "BROKEN_QUOTES"),
         (b'2,"b,y\n', "BROKEN_QUOTES"),
         (b'2,"b"\ry,c\n', "BROKEN_QUOTES"),
@@ -369,6 +378,19 @@ def test_a_broken_row_is_invalid_at_its_line_and_its_neighbours_are_whole(
     assert found.lines == [2, 4, 4 + record.count(b"\n")]
     assert found.records == [GOOD_BEFORE, record, GOOD_AFTER]
     assert found.problems == [(1, code)]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_broken_row_over_two_lines_is_two_broken_rows(block: int) -> None:
+    """Where its quotes are broken nobody knows where it ends, so each line is one row."""
+    broken = (b'2,"b\n', b'c"d,y\n')
+    data = b"id,note,more\n" + GOOD_BEFORE + b"".join(broken) + GOOD_AFTER
+    found = read_bytes(data, block=block)
+    nothing = (None, None, None)
+    assert found.rows == [("1", "a\nb", "x"), nothing, nothing, ("3", 'c "d"', "z")]
+    assert found.lines == [2, 4, 5, 6]
+    assert found.records == [GOOD_BEFORE, *broken, GOOD_AFTER]
+    assert found.problems == [(1, "BROKEN_QUOTES"), (2, "WRONG_NUMBER_OF_CELLS")]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -444,11 +466,10 @@ def test_a_pattern_names_its_files_in_order(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (b"", "empty \\(0 bytes\\)"),
-        (b"PK\x03\x04xxxx", "an Excel workbook or zip archive"),
-        (b"\x1f\x8bxxxx", "gzip-compressed"),
-        (b"id,\x00note\n", "no text: it holds NUL bytes"),
+        (b"PK\x03\x04xxxx", "no whole zip file"),
+        (b"\x1f\x8bxxxx", "no whole gzip file"),
+        (b"id,\x00no\x00\x00te\x01\n", "no text: it holds NUL bytes"),
         (b"PAR1 and nothing more", "no whole Parquet file"),
-        (b"a;b,c\n1;2,3\n", "can be cut by ',' ';' alike"),
     ],
 )
 def test_what_is_no_export_is_refused_with_what_it_is(
@@ -458,6 +479,18 @@ def test_what_is_no_export_is_refused_with_what_it_is(
     path.write_bytes(content)
     with pytest.raises(ExportError, match=sentence):
         read_file(path)
+
+
+def test_a_file_that_two_delimiters_cut_alike_waits_for_a_person() -> None:
+    with pytest.raises(NothingSent, match="can be cut by ',' and ';' alike"):
+        read_bytes(b"a;b,c\n1;2,3\n")
+    assert read_bytes(b"a;b,c\n1;2,3\n", delimiter=";").rows == [("1", "2,3")]
+
+
+def test_a_nul_costs_its_own_row_only() -> None:
+    found = read_bytes(b"id,note\n1,x\n2,\x00y\n3,z\n")
+    assert found.rows == [("1", "x"), (None, None), ("3", "z")]
+    assert found.problems == [(1, "HOLDS_NUL")]
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
@@ -595,7 +628,17 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path, at: int) -> None:
 def test_a_column_with_our_own_name_keeps_its_cells(tmp_path: Path) -> None:
     """`#row` is what we call the row's ordinal; a file may call its order number so."""
     found = read_file(parquet(tmp_path, {"#row": pa.array(["z"]), "id": pa.array(["1"])}))
-    assert len(found.columns) == len(found.rows[0]) == 2
+    assert found.columns == ("#row (2)", "id")
+    assert found.rows == [("z", "1")]
+    assert read_bytes(b"#row,id\nz,1\n").rows == [("z", "1")]
+
+
+def test_a_json_line_with_half_a_character_is_one_broken_row(tmp_path: Path) -> None:
+    path = tmp_path / "export.jsonl"
+    path.write_text('{"#row":"z","id":"1"}\n{"id":"\\ud800"}\n{"id":"3"}\n')
+    found = read_file(path)
+    assert found.rows == [("z", "1"), (None, None), (None, "3")]
+    assert found.problems == [(1, "BROKEN_JSON")]
 
 
 def test_frames_hold_text_only(tmp_path: Path) -> None:

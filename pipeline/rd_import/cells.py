@@ -27,9 +27,9 @@ LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
 RFC_3339: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
-    r"(?:Z|[+-][0-9]{2}:[0-9]{2})$"
+    r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)"
+ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 TIMESTAMP: Final = (
     r"^(?<a>[0-9]{4}|[0-9]{1,2})[-/.](?<b>[0-9]{1,2})[-/.](?<c>[0-9]{4}|[0-9]{1,2})"
     r"(?:(?:[Tt]|,?\s+)(?<hour>[0-9]{1,2})[:h](?<minute>[0-9]{2})(?::(?<second>[0-9]{2})(?:[.,](?<fraction>[0-9]{1,9}))?)?"
@@ -42,6 +42,7 @@ AMOUNT: Final = (
     rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*"
     rf"(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
 )
+ONE_SIGN: Final = r"^(?:[^()+−-]*[+−-]?[^()+−-]*|\([^()+−-]*\))$"  # `--1` and `(5` are no amounts
 NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
 GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
 CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
@@ -287,7 +288,8 @@ def _plain_text(cells: pl.Series, decimal: str) -> pl.Series:
 
 def bare_amount(column: pl.Expr) -> pl.Expr:
     """Give an amount without currency, sign and blanks; other text stays as it is."""
-    return column.str.replace(AMOUNT, "${digits}").str.strip_chars()
+    bare = column.str.replace(AMOUNT, "${digits}").str.strip_chars()
+    return pl.when(column.str.contains(ONE_SIGN)).then(bare).otherwise(column)
 
 
 def digits(bare: pl.Expr, decimal: str) -> pl.Expr:
@@ -333,9 +335,11 @@ def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
 def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read instants: the year first, or in the file's order; local times by the file's zone."""
     if cells.null_count() < len(cells) and cells.str.contains(RFC_3339).all():
-        return cells.str.to_datetime(
-            "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us"
-        ).dt.convert_time_zone("UTC")
+        return _sendable(
+            cells.str.to_datetime(
+                "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us"
+            ).dt.convert_time_zone("UTC")
+        )
     parts = cells.to_frame().select(
         pl.col(cells.name).str.extract_groups(TIMESTAMP).struct.unnest()
     )
@@ -348,13 +352,31 @@ def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
     fraction = pl.col("fraction").fill_null("0").str.pad_end(6, "0").str.head(6).cast(pl.Int64)
     staged = staged.with_columns((naive + pl.duration(microseconds=fraction)).alias("naive"))
     absolute = (pl.col("naive") - pl.duration(minutes="offset")).dt.replace_time_zone("UTC")
-    local = pl.col("naive").dt.replace_time_zone(
-        form.timezone, ambiguous="earliest", non_existent="null"
-    )
+    local = _local(pl.col("naive"), form.timezone)
+    # Summer time may begin at midnight: a date alone is that day all the same.
+    first = _local(pl.col("naive") + pl.duration(hours=1), form.timezone)
+    local = pl.coalesce(local, pl.when(pl.col("hour").is_null()).then(first))
     zoned = pl.col("zone").is_not_null()
-    return staged.select(
-        pl.when(zoned).then(absolute).otherwise(local.dt.convert_time_zone("UTC")).alias(cells.name)
-    )[cells.name]
+    return _sendable(
+        staged.select(
+            pl.when(zoned)
+            .then(absolute)
+            .otherwise(local.dt.convert_time_zone("UTC"))
+            .alias(cells.name)
+        )[cells.name]
+    )
+
+
+def _local(naive: pl.Expr, zone: str) -> pl.Expr:
+    return naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+
+
+def _sendable(instants: pl.Series) -> pl.Series:
+    """Leave out instants whose year in UTC has no four digits."""
+    name = pl.col(instants.name)
+    return instants.to_frame().select(pl.when(name.dt.year().is_between(1, 9999)).then(name))[
+        instants.name
+    ]
 
 
 def _date(order: str) -> Iterator[pl.Expr]:
@@ -527,10 +549,7 @@ def _list(column: pl.Series) -> pl.Series:
 
 
 def _json_texts(cell: str) -> list[str] | None:
-    try:
-        values = json.loads(cell)
-    except ValueError:
-        return None
+    values = _json(cell)
     if not isinstance(values, list):
         return None
     return [
@@ -540,33 +559,56 @@ def _json_texts(cell: str) -> list[str] | None:
     ]
 
 
+def _json(cell: str) -> object:
+    """Read JSON; None for what is none, is nested without end, or holds half a character."""
+    try:
+        found: object = json.loads(cell)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return found
+
+
 def _legal_bases(table: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Spread a JSON cell of legal bases over the columns of their one column form."""
+    """Spread a JSON cell of legal bases over the columns of their one column form.
+
+    A basis that stands in columns of its own stays; one that the JSON cell contradicts is neither.
+    """
     problems = [pl.DataFrame(schema=PROBLEM_SCHEMA)]
     if LEGAL_BASES_CELL not in table.columns:
         return table, problems
     cells = table[LEGAL_BASES_CELL]
     read = {cell: _read_legal_bases(cell) for cell in cells.unique().to_list() if cell is not None}
-    bad = [cell for cell, bases in read.items() if bases is None]
+    texts = cells.to_list()
+    bad = [cell is not None and read[cell] is None for cell in texts]
+    names = sorted({name for bases in read.values() for name in bases or {}})
+    categories = {name.rpartition(".")[0] for name in names}
+    names = sorted({f"{category}.{part}" for category in categories for part in LEGAL_BASE})
+    spread: dict[str, list[str | None]] = {
+        name: [(read[cell] or {}).get(name) if cell else None for cell in texts] for name in names
+    }
+    for category in categories:
+        parts = [f"{category}.{part}" for part in LEGAL_BASE]
+        own = [table[name].to_list() for name in parts if name in table.columns]
+        for row, stands in enumerate(zip(*own, strict=True)):
+            if not any(cell is not None for cell in stands):
+                continue
+            told = [spread[name][row] for name in parts]
+            for name in parts:
+                spread[name][row] = table[name][row] if name in table.columns else None
+            if any(told) and told != [spread[name][row] for name in parts]:
+                bad[row] = True
     problems.append(
         flaws(
-            table.filter(cells.is_in(bad)),
+            table.filter(pl.Series(bad, dtype=pl.Boolean)),
             code="NOT_LEGAL_BASES",
             field=LEGAL_BASES_CELL,
             limit=None,
             fatal=True,
         )
     )
-    names = sorted({name for bases in read.values() for name in bases or {}})
-    spread = [
-        pl.Series(
-            name,
-            [(read.get(cell) or {}).get(name) if cell else None for cell in cells],
-            dtype=pl.String,
-        )
-        for name in names
-    ]
-    return table.drop(LEGAL_BASES_CELL).with_columns(spread), problems
+    columns = [pl.Series(name, found, dtype=pl.String) for name, found in spread.items()]
+    return table.drop(LEGAL_BASES_CELL).with_columns(columns), problems
 
 
 def _categories_not_taken(table: pl.DataFrame, event_type: EventType) -> Iterator[pl.DataFrame]:
@@ -583,10 +625,7 @@ def _categories_not_taken(table: pl.DataFrame, event_type: EventType) -> Iterato
 
 
 def _read_legal_bases(cell: str) -> dict[str, str] | None:
-    try:
-        bases = json.loads(cell)
-    except ValueError:
-        return None
+    bases = _json(cell)
     if not isinstance(bases, list) or not all(isinstance(base, dict) for base in bases):
         return None
     categories = [base.get("category") for base in bases]
@@ -594,6 +633,8 @@ def _read_legal_bases(cell: str) -> dict[str, str] | None:
         isinstance(name, str) for name in categories
     ):
         return None
+    if not all(isinstance(base.get("type"), str) and base["type"].strip() for base in bases):
+        return None  # a category alone says nothing, and consent is not dropped in silence
     return dict(_parts_of(bases))
 
 

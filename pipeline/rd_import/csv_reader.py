@@ -33,6 +33,7 @@ MAX_RECORD_BYTES: Final = (
 )  # twenty times the largest event; a longer record is a quote that was never closed
 KEPT_OF_TOO_LONG: Final = 1 << 16  # of a record beyond the limit, this much is kept to show
 CR: Final = 13
+HIDDEN_CR: Final = "\udfff"  # no decoded text holds it
 
 
 class Readable(Protocol):
@@ -101,7 +102,7 @@ def _working_chunks(stream: Readable, dialect: Dialect, path: str) -> Iterator[b
                     "not_this_encoding",
                     path=path,
                     encoding=dialect.encoding,
-                    line=line,
+                    line=line + _line_ends_before(error, dialect.encoding),
                     byte=f"0x{at:02x}",
                 ) from error
             line += chunk.count(b"\n")
@@ -111,6 +112,12 @@ def _working_chunks(stream: Readable, dialect: Dialect, path: str) -> Iterator[b
             yield chunk
         if last:
             return
+
+
+def _line_ends_before(error: UnicodeError, codec: str) -> int:
+    if not isinstance(error, UnicodeDecodeError):
+        return 0
+    return error.object[: error.start].decode(codec, "replace").count("\n")
 
 
 def _settled(chunks: Iterator[bytes], export: Export) -> Iterator[bytes]:
@@ -228,6 +235,8 @@ class _Reading:
         dialect = self.dialect
         if dialect.working_codec not in {"utf-8", "ascii"}:
             data = data.decode(dialect.working_codec).encode()
+        if data.startswith(codecs.BOM_UTF8):
+            data = codecs.BOM_UTF8 + data  # polars drops one; the file's own was dropped already
         return pl.read_csv(
             io.BytesIO(data),
             has_header=False,
@@ -261,7 +270,8 @@ class _Reading:
             if reason:
                 taken = 1  # an open quote swallows what follows; only its own line is lost
             record = b"".join(lines[at : at + taken])
-            if cells is not None and not any(cells):
+            quoted = self.dialect.quote.encode() in record  # `"",""` is a row, as for `_cut`
+            if cells is not None and not any(cells) and not quoted:
                 self.export.blank_lines += 1
             elif self.header_pending:
                 self.header_pending = False
@@ -292,6 +302,7 @@ class _Reading:
                 text = (raw[:-1] + b"\n" if raw[-1:] == b"\r" else raw).decode(
                     dialect.working_codec, "surrogateescape"
                 )
+                text = _hide_lone_cr(text)
                 yield doubled(text) if dialect.escape else text
 
         reader = csv.reader(
@@ -302,7 +313,7 @@ class _Reading:
             strict=True,
         )
         try:
-            return next(reader), taken, ""
+            return [cell.replace(HIDDEN_CR, "\r") for cell in next(reader)], taken, ""
         except csv.Error as error:
             return None, taken, str(error)
 
@@ -402,6 +413,14 @@ class _Reading:
         return columns[len(cells) - 1] if 0 < len(cells) <= len(columns) else None
 
 
+def _hide_lone_cr(line: str) -> str:
+    """Keep Python's csv from ending a record at a CR within the line, which is text like other."""
+    if line.find("\r", 0, -2) < 0:
+        return line
+    end = next((end for end in ("\r\n", "\n") if line.endswith(end)), "")
+    return line.removesuffix(end).replace("\r", HIDDEN_CR) + end
+
+
 def _decodes(data: bytes, codec: str) -> bool:
     try:
         codecs.decode(data, codec)
@@ -468,7 +487,7 @@ def _well_formed(
         (closing == used - 1)
         | (after == delimiter)
         | (after == end)
-        | (after == CR)
+        | ((after == CR) & (buffer[np.minimum(closing + 2, used - 1)] == end))
         | (after == quote)
     )
     return bool(good_open.all() and good_close.all())

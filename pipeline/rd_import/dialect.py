@@ -16,7 +16,7 @@ from typing import Final
 
 from rd_import.encodings import Encoding, find_encoding
 from rd_import.errors import ExportError, JobError, NothingSent
-from rd_import.values import Finding
+from rd_import.values import ROW, Finding
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 RARE_DELIMITERS: Final = (
@@ -36,7 +36,7 @@ TITLE_COST: Final = (
     0.04  # of a line passed over: a delimiter that cuts the first line too is likelier
 )
 SAME: Final = 0.03  # scores this close are a tie
-SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+SEP_LINE: Final = re.compile(r'"?sep=([\x01-!#-\x7f])"?\s*', re.IGNORECASE)
 DATA_SHARE: Final = 0.5  # of the first line's cells: from here on it is no header
 _ESCAPED: Final = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
@@ -62,6 +62,7 @@ class Dialect:
         cells: How many cells the header, or where there is none most records, have.
         settled: False where only ASCII was seen, so that the first other byte decides on the
             encoding.
+        blank_before: How many of the lines before it are blank or bare delimiters.
         findings: Why all that.
     """
 
@@ -77,6 +78,7 @@ class Dialect:
     has_header: bool = True
     cells: int = 0
     settled: bool = True
+    blank_before: int = 0
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -119,7 +121,9 @@ def find_dialect(  # noqa: PLR0913 -- a file's head and each flag that overrules
         ExportError: The file is no text.
         NothingSent: Two delimiters cut the header alike: only a person can say which is meant.
     """
-    if delimiter is not None and not delimiter.isascii():
+    if delimiter is not None and (
+        len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0'
+    ):
         raise JobError("bad_delimiter", value=delimiter)
     known = find_encoding(head, path, stated=encoding)
     text = _decode_head(head[len(known.bom) :], known.codec, path)
@@ -148,6 +152,9 @@ def find_dialect(  # noqa: PLR0913 -- a file's head and each flag that overrules
         has_header,
         trial.records[first].width if has_header and trial.records else trial.width,
         known.settled,
+        sum(
+            not line.strip(trial.delimiter + "\r") for line in text[skipped:before].split(end)[:-1]
+        ),
         _all_findings(
             known, delimiter_finding, header_finding, trial, end, text[:before].count(end)
         ),
@@ -165,12 +172,22 @@ def header_cells(record: str, delimiter: str, dialect: Dialect | None = None) ->
 
 def unique_names(cells: Sequence[str]) -> list[str]:
     """Name columns: trimmed, the nameless by their position, repeated names with a number."""
-    seen: dict[str, int] = {}
-    names: list[str] = []
-    for position, cell in enumerate(cells, start=1):
-        name = cell.strip() or f"column {position}"
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return distinct_names(
+        [cell.strip() or f"column {position}" for position, cell in enumerate(cells, start=1)]
+    )
+
+
+def distinct_names(given: Sequence[str]) -> list[str]:
+    """Number repeated names, and one that is ours, passing over numbers that are names already."""
+    used, names = {ROW}, list[str]()
+    taken = set(given)
+    for name in given:
+        new, number = name, 1
+        while new in used or (number > 1 and new in taken):
+            number += 1
+            new = f"{name} ({number})"
+        used.add(new)
+        names.append(new)
     return names
 
 

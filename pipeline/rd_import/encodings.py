@@ -111,7 +111,7 @@ def known_codec(name: str) -> str:
     try:
         codec = codecs.lookup(name).name
         "".encode(codec)
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:
         raise JobError("unknown_encoding", value=name) from error
     return codec
 
@@ -122,6 +122,8 @@ def _finding(value: str, confidence: str, how: str, readings: tuple[str, ...] = 
 
 def _wide(head: bytes) -> str | None:
     """Tell UTF-16 without a mark: ASCII in it has a NUL at every other place."""
+    if len(head) % 2:
+        return None
     even, odd = head[0::2].count(0), head[1::2].count(0)
     half = max(len(head) // 2, 1)
     for codec, nuls, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):

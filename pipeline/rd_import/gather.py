@@ -77,6 +77,8 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     sizes = [len(part) for part in hashes]
     every = np.concatenate(hashes)
     hashes.clear()
+    if not len(every):
+        return [np.zeros(0, dtype=np.uint32) for _ in sizes], np.zeros(0, dtype=np.uint32)
     order = np.argsort(every, kind="stable")  # equal hashes side by side, each in file order
     every = every[order]
     begins = np.concatenate(([True], every[1:] != every[:-1]))
@@ -108,17 +110,28 @@ class _Spill:
     """Groups of rows on disk, readable by position."""
 
     def __init__(self, scratch: Path) -> None:
-        self._path = scratch / "rows.spill"
+        self._scratch = scratch
+        self._paths: list[Path] = []
+        self._places: list[tuple[int, int]] = []  # of each group: its file, and its place in it
+        self._columns: dict[str, pl.DataType] = {}
+        self._schema: pa.Schema | None = None
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._open = -1
         self._reader: pa.ipc.RecordBatchFileReader | None = None
         self._source: pa.NativeFile | None = None
 
     def keep(self, table: pl.DataFrame) -> int:
         """Write one group down; gives 1, so that they can be counted."""
         data = table.to_arrow()
-        if self._writer is None:
-            options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-            self._writer = pa.ipc.new_file(self._path, data.schema, options=options)
+        if self._writer is None or data.schema != self._schema:
+            self._begin(data.schema)
+            for name, dtype in table.schema.items():
+                if self._columns.get(name, pl.Null()) == pl.Null():
+                    self._columns[name] = dtype
+        assert self._writer is not None  # noqa: S101 -- `_begin` sets it
+        last = len(self._paths) - 1
+        before = self._places[-1] if self._places else (-1, -1)
+        self._places.append((last, before[1] + 1 if before[0] == last else 0))
         self._writer.write_batch(
             data.combine_chunks().to_batches()[0] if data.num_rows else _empty(data.schema)
         )
@@ -134,21 +147,43 @@ class _Spill:
         return table.select(key.alias("hash"))["hash"].to_numpy()
 
     def table(self, position: int) -> pl.DataFrame:
-        if self._reader is None:
-            assert self._writer is not None  # noqa: S101 -- read only after at least one group was added
+        """Read one group, with the columns of all of them: files may have different ones."""
+        file, place = self._places[position]
+        if self._writer is not None:
             self._writer.close()
-            self._source = pa.OSFile(
-                str(self._path)
-            )  # mapped pages would count as this process's memory
-            self._reader = pa.ipc.open_file(self._source)
-        return pl.DataFrame(pl.from_arrow(self._reader.get_batch(position)))
+            self._writer = None
+        if self._reader is None or self._open != file:
+            if self._source is not None:
+                self._source.close()
+            # Mapped pages would count as this process's memory.
+            self._source = pa.OSFile(str(self._paths[file]))
+            self._reader, self._open = pa.ipc.open_file(self._source), file
+        table = pl.DataFrame(pl.from_arrow(self._reader.get_batch(place)))
+        if list(table.schema.items()) == list(self._columns.items()):
+            return table
+        return table.select(
+            (pl.col(name) if name in table.columns else pl.lit(None)).cast(dtype).alias(name)
+            for name, dtype in self._columns.items()
+        )
 
     def remove(self) -> None:
-        if self._source is not None:
-            self._source.close()
-        elif self._writer is not None:
+        try:
+            if self._source is not None:
+                self._source.close()
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            for path in self._paths:
+                path.unlink(missing_ok=True)
+
+    def _begin(self, schema: pa.Schema) -> None:
+        """Begin another file: one holds groups of the same columns only."""
+        if self._writer is not None:
             self._writer.close()
-        self._path.unlink(missing_ok=True)
+        self._paths.append(self._scratch / f"rows-{len(self._paths)}.spill")
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+        self._writer = pa.ipc.new_file(str(self._paths[-1]), schema, options=options)
+        self._schema = schema
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

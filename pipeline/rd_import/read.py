@@ -120,7 +120,7 @@ def _look_csv(source: Source, head: bytes, job: Job) -> Export:
     facts = ExportFacts(
         source.shown, "csv", tuple(columns), dialect.encoding, dialect.delimiter, record
     )
-    return Export(source.path, facts, dialect, source=source)
+    return Export(source.path, facts, dialect, blank_lines=dialect.blank_before, source=source)
 
 
 def _whole_characters(head: bytes) -> bytes:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.datatypes import DataTypeClass
 
-from rd_import.dialect import unique_names
+from rd_import.dialect import distinct_names, unique_names
 from rd_import.errors import ExportError, JobError
-from rd_import.values import PROBLEM_SCHEMA, RowGroup, SourceGroup
+from rd_import.values import PROBLEM_SCHEMA, ROW, RowGroup, SourceGroup
 
 ROWS_PER_GROUP: Final = 8192  # wide Parquet rows weigh several kB once they are text
 MAX_JSON_LINE: Final = 4 << 20
@@ -102,28 +103,31 @@ def _refuse_parquet_bomb(metadata: pq.FileMetaData, path: Path, shown: str) -> N
 
 
 def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn types that polars lacks into ones that it has."""
+    """Turn types that polars lacks into ones that it has, and names that it cannot hold."""
     for place, field in enumerate(batch.schema):
-        if pa.types.is_map(field.type):
+        if pa.types.is_decimal256(field.type):
+            texts = [None if one is None else f"{one:f}" for one in batch.column(place).to_pylist()]
+            batch = batch.set_column(place, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_map(field.type):
             inner = pa.list_(
                 pa.struct([("key", field.type.key_type), ("value", field.type.item_type)])
             )
             batch = batch.set_column(place, field.name, batch.column(place).cast(inner))
-    return batch
+    return batch.rename_columns(distinct_names(batch.schema.names))
 
 
 def _column_names(schema: pa.Schema) -> Iterator[str]:
     """Name columns as they can be matched: `items.sku` for a list of structs or a struct."""
-    for column in schema:
+    for column, named in zip(schema, distinct_names(schema.names), strict=True):
         kind = (
             column.type.value_type
             if pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
             else column.type
         )
         if pa.types.is_struct(kind):
-            yield from (f"{column.name}.{part.name}" for part in kind)
+            yield from (f"{named}.{part.name}" for part in kind)
         else:
-            yield column.name
+            yield named
 
 
 # --- Excel ----------------------------------------------------------------------------------------
@@ -281,13 +285,16 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
     """Read a line as a flat object of texts and lists of objects; None where it is none."""
     try:
         found = json.loads(raw, parse_int=str, parse_float=str, parse_constant=str)
+        if b"\\u" in raw:
+            json.dumps(found, ensure_ascii=False).encode()  # half a character is none
+        return dict(_flat(found, "")) if isinstance(found, dict) else None
     except (ValueError, RecursionError):
         return None
-    return dict(_flat(found, "")) if isinstance(found, dict) else None
 
 
 def _flat(found: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in found.items():
+    for given, value in found.items():
+        name = f"{ROW} (2)" if given == ROW and not prefix else given
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
@@ -415,6 +422,24 @@ def _known(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
     return dtype() if isinstance(dtype, DataTypeClass) else dtype
 
 
+def _without_exponents(texts: pl.Series) -> pl.Series:
+    """Write `1e-7` in full; a large number that lost digits goes on showing it."""
+    odd = texts.filter(texts.str.contains("e-", literal=True)).unique().to_list()
+    return texts.replace(odd, [f"{Decimal(one):f}" for one in odd]) if odd else texts
+
+
+def _decoded(cells: pl.Series) -> pl.Series:
+    """Read bytes as text; what is none is empty, and costs nothing else."""
+    return pl.Series(cells.name, [_utf8(cell) for cell in cells.to_list()], dtype=pl.String)
+
+
+def _utf8(cell: bytes | None) -> str | None:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:  # noqa: PLR0911 -- one per type
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
         encoded = pl.struct(column.alias("v")).struct.json_encode()
@@ -426,7 +451,8 @@ def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:  # noqa: PLR0911 -- o
     if isinstance(dtype, pl.Duration):
         return (column.dt.total_milliseconds() / 1000).cast(pl.String).str.replace(r"\.0$", "")
     if dtype.is_float():
-        return column.fill_nan(None).cast(pl.String).str.replace(r"\.0$", "")
+        texts = column.fill_nan(None).cast(pl.String).str.replace(r"\.0$", "")
+        return texts.map_batches(_without_exponents, return_dtype=pl.String)
     if isinstance(dtype, pl.Binary):
-        return column.cast(pl.String, strict=False)
+        return column.map_batches(_decoded, return_dtype=pl.String)
     return column.cast(pl.String)
