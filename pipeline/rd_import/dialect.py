@@ -159,7 +159,8 @@ def header_cells(record: str, delimiter: str, dialect: Dialect | None = None) ->
     style = (
         _Style() if dialect is None else _Style(dialect.quote, dialect.escape, dialect.space_after)
     )
-    cells = next(style.reader([record], delimiter, strict=False), [])
+    whole_lines = re.sub(r"\r(?!\n)", " ", record)  # which Python's csv refuses outside of quotes
+    cells = next(style.reader([whole_lines], delimiter, strict=False), [])
     return unique_names(cells)
 
 

@@ -75,21 +75,26 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         The event ordinal of each line, per group; and the group in which each event begins.
     """
     sizes = [len(part) for part in hashes]
+    starts = np.cumsum([0, *sizes[:-1]])
     every = np.concatenate(hashes)
     hashes.clear()
-    order = np.argsort(every, kind="stable")  # equal hashes side by side, each in file order
+    order = np.argsort(every, kind="stable").astype(np.uint32)  # equals side by side, in file order
     every = every[order]
     begins = np.concatenate(([True], every[1:] != every[:-1]))
     del every
-    first = order[begins].astype(np.uint32)
-    by_first = np.argsort(first)
-    rank = np.empty(len(first), dtype=np.uint32)
-    rank[by_first] = np.arange(len(first), dtype=np.uint32)
-    homes = np.searchsorted(np.cumsum(sizes), first[by_first], side="right").astype(np.uint32)
-    del by_first, first
+    first = order[begins]
+    is_first = np.zeros(len(order), dtype=bool)
+    is_first[first] = True
+    rank = np.cumsum(is_first, dtype=np.uint32)[first] - np.uint32(1)
+    del first
+    homes = np.repeat(
+        np.arange(len(sizes), dtype=np.uint32), np.add.reduceat(is_first, starts, dtype=np.int64)
+    )
+    place = np.cumsum(begins, dtype=np.uint32)
+    place -= 1
     events = np.empty(len(order), dtype=np.uint32)
-    events[order] = rank[np.cumsum(begins, dtype=np.uint32) - 1]
-    return np.split(events, np.cumsum(sizes)[:-1]), homes
+    events[order] = rank[place]
+    return np.split(events, starts[1:]), homes
 
 
 def _inherit(table: pl.DataFrame) -> pl.DataFrame:
