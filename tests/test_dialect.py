@@ -358,8 +358,7 @@ def test_an_ordinary_table_is_read_back_identical_without_a_word(
 def test_a_header_with_a_lone_carriage_return_is_read(tmp_path: Path) -> None:
     """Found by mutating real files: Python's csv refuses it outside of quotes."""
     path = tmp_path / "a.csv"
-    path.write_bytes(b"na\rme,city\nAna,Recife\nZ\xc3,x\n")
+    path.write_bytes(b"na\rme,city\nAna,Recife\n")
     [export] = find_exports(Job((str(path),), "SALE", header=True))
     assert export.facts.columns == ("na me", "city")
-    groups = list(read([export]))
-    assert sum(group.problems.height for group in groups) == 1
+    assert [group.rows.table.row(0)[:2] for group in read([export])] == [("Ana", "Recife")]

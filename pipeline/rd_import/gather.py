@@ -75,26 +75,27 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         The event ordinal of each line, per group; and the group in which each event begins.
     """
     sizes = [len(part) for part in hashes]
-    starts = np.cumsum([0, *sizes[:-1]])
     every = np.concatenate(hashes)
     hashes.clear()
     order = np.argsort(every, kind="stable").astype(np.uint32)  # equals side by side, in file order
     every = every[order]
-    begins = np.concatenate(([True], every[1:] != every[:-1]))
+    begins = np.ones(len(every), dtype=bool)
+    begins[1:] = every[1:] != every[:-1]
     del every
     first = order[begins]
     is_first = np.zeros(len(order), dtype=bool)
     is_first[first] = True
-    rank = np.cumsum(is_first, dtype=np.uint32)[first] - np.uint32(1)
-    del first
-    homes = np.repeat(
-        np.arange(len(sizes), dtype=np.uint32), np.add.reduceat(is_first, starts, dtype=np.int64)
-    )
+    nth = np.cumsum(is_first, dtype=np.uint32)
+    rank = nth[first] - np.uint32(1)
+    ends = np.cumsum(sizes)
+    begun = np.append(nth, 0)[ends - 1]  # events up to each group's end; index -1 is the 0
+    homes = np.repeat(np.arange(len(sizes), dtype=np.uint32), np.diff(begun, prepend=0))
+    del first, nth
     place = np.cumsum(begins, dtype=np.uint32)
     place -= 1
     events = np.empty(len(order), dtype=np.uint32)
     events[order] = rank[place]
-    return np.split(events, starts[1:]), homes
+    return np.split(events, ends[:-1]), homes
 
 
 def _inherit(table: pl.DataFrame) -> pl.DataFrame:
