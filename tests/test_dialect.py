@@ -353,3 +353,12 @@ def test_an_ordinary_table_is_read_back_identical_without_a_word(
     got = [list(row[:3]) for group in read([export]) for row in group.rows.table.iter_rows()]
     assert got == rows
     assert export.facts.columns == ("nome", "email", "endereço")
+
+
+def test_a_header_with_a_lone_carriage_return_is_read(tmp_path: Path) -> None:
+    """Found by mutating real files: Python's csv refuses it outside of quotes."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"na\rme,city\nAna,Recife\n")
+    [export] = find_exports(Job((str(path),), "SALE", header=True))
+    assert export.facts.columns == ("na me", "city")
+    assert [group.rows.table.row(0)[:2] for group in read([export])] == [("Ana", "Recife")]

@@ -342,3 +342,13 @@ def test_one_run_takes_files_of_different_forms(
     assert {row["source_timestamp"].isoformat() for row in done.audit} == {
         "2026-04-26T13:00:00+00:00"
     }
+
+
+def test_a_parquet_file_with_broken_names_is_refused(tmp_path: Path, rd_import: Command) -> None:
+    """Found by mutating real files: polars panics over a name that is no UTF-8."""
+    path = tmp_path / "names.parquet"
+    pq.write_table(pa.table({"email": ["a@example.com"], "identifier": ["1"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"identifier", b"identifi\xe4r"))
+    done = rd_import("check", path, *TYPE)
+    assert done.code == 2
+    assert "is no whole Parquet file" in done.err

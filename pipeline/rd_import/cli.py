@@ -655,7 +655,9 @@ def _session(
     from rd_import.session import Session
 
     path = ledger_path or _ledger_path(given)
-    announce = (lambda _: None) if ledger_path else _announce_ledger  # a practice run has a ledger of its own
+    announce = (
+        (lambda _: None) if ledger_path else _announce_ledger
+    )  # a practice run has a ledger of its own
     opened = Session.open(
         account, path, timeout_s=given.get("timeout", 60.0), on_new_ledger=announce
     )

@@ -405,7 +405,7 @@ class _Reading:
 
     def _column_at(self, before: bytes) -> str | None:
         """Name the column in which a record's first bytes end."""
-        text = before.decode("latin-1")
+        text = before.decode("latin-1").replace("\r", " ")
         cells = next(
             csv.reader([text], delimiter=self.dialect.delimiter, quotechar=self.dialect.quote), [""]
         )

@@ -38,6 +38,7 @@ TITLE_COST: Final = (
 SAME: Final = 0.03  # scores this close are a tie
 SEP_LINE: Final = re.compile(r'"?sep=([\x01-!#-\x7f])"?\s*', re.IGNORECASE)
 DATA_SHARE: Final = 0.5  # of the first line's cells: from here on it is no header
+_LONE_CR: Final = re.compile(r"\r(?!\n)")  # which Python's csv refuses outside of quotes
 _ESCAPED: Final = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
 _DATED: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\S+@\S+\.\w+|https?://\S+")
@@ -166,7 +167,7 @@ def header_cells(record: str, delimiter: str, dialect: Dialect | None = None) ->
     style = (
         _Style() if dialect is None else _Style(dialect.quote, dialect.escape, dialect.space_after)
     )
-    cells = next(style.reader([record], delimiter, strict=False), [])
+    cells = next(style.reader([_LONE_CR.sub(" ", record)], delimiter, strict=False), [])
     return unique_names(cells)
 
 
@@ -377,7 +378,7 @@ def _next_record(
         nonlocal taken
         while at + taken < len(lines):
             taken += 1
-            yield lines[at + taken - 1]
+            yield _LONE_CR.sub(" ", lines[at + taken - 1])
 
     try:
         return next(style.reader(rest(), delimiter)), taken

@@ -79,19 +79,25 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     hashes.clear()
     if not len(every):
         return [np.zeros(0, dtype=np.uint32) for _ in sizes], np.zeros(0, dtype=np.uint32)
-    order = np.argsort(every, kind="stable")  # equal hashes side by side, each in file order
+    order = np.argsort(every, kind="stable").astype(np.uint32)  # equals side by side, in file order
     every = every[order]
-    begins = np.concatenate(([True], every[1:] != every[:-1]))
+    begins = np.ones(len(every), dtype=bool)
+    begins[1:] = every[1:] != every[:-1]
     del every
-    first = order[begins].astype(np.uint32)
-    by_first = np.argsort(first)
-    rank = np.empty(len(first), dtype=np.uint32)
-    rank[by_first] = np.arange(len(first), dtype=np.uint32)
-    homes = np.searchsorted(np.cumsum(sizes), first[by_first], side="right").astype(np.uint32)
-    del by_first, first
+    first = order[begins]
+    is_first = np.zeros(len(order), dtype=bool)
+    is_first[first] = True
+    nth = np.cumsum(is_first, dtype=np.uint32)
+    rank = nth[first] - np.uint32(1)
+    ends = np.cumsum(sizes)
+    begun = np.append(nth, 0)[ends - 1]  # events up to each group's end; index -1 is the 0
+    homes = np.repeat(np.arange(len(sizes), dtype=np.uint32), np.diff(begun, prepend=0))
+    del first, nth
+    place = np.cumsum(begins, dtype=np.uint32)
+    place -= 1
     events = np.empty(len(order), dtype=np.uint32)
-    events[order] = rank[np.cumsum(begins, dtype=np.uint32) - 1]
-    return np.split(events, np.cumsum(sizes)[:-1]), homes
+    events[order] = rank[place]
+    return np.split(events, ends[:-1]), homes
 
 
 def _inherit(table: pl.DataFrame) -> pl.DataFrame:

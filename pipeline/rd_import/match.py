@@ -59,11 +59,17 @@ def match_columns(
     for name, column in renames.items():
         if column not in facts.columns:
             raise JobError(
-                "no_such_column", path=facts.path, column=column, field=name, columns=_listed(facts.columns)
+                "no_such_column",
+                path=facts.path,
+                column=column,
+                field=name,
+                columns=_listed(facts.columns),
             )
     for column in key:
         if column not in facts.columns:
-            raise JobError("no_such_key", path=facts.path, column=column, columns=_listed(facts.columns))
+            raise JobError(
+                "no_such_key", path=facts.path, column=column, columns=_listed(facts.columns)
+            )
     known = [spec.column for spec in event_type.fields]
     if event_type.legal_base_categories:
         known.append(LEGAL_BASES_CELL)
@@ -77,7 +83,9 @@ def match_columns(
     }
     given = {*fields, *constants}
     derivable = tuple(
-        name for name, sources in DERIVED.items() if name not in given and given.intersection(sources)
+        name
+        for name, sources in DERIVED.items()
+        if name not in given and given.intersection(sources)
     )
     missing = [
         spec.column
@@ -109,13 +117,11 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
         assert isinstance(parts, pl.List) and isinstance(parts.inner, pl.Struct)  # noqa: S101, PT018
         # An empty list is a row without items, not no row.
         table = table.explode(name, empty_as_null=True, keep_nulls=True).with_columns(
-            pl.col(name).struct.field(part.name).alias(f"{name}.{part.name}") for part in parts.inner.fields
+            pl.col(name).struct.field(part.name).alias(f"{name}.{part.name}")
+            for part in parts.inner.fields
         )
     columns = [pl.col(ROW)]
-    columns += [
-        _trimmed(column).alias(name)
-        for name, column in matching.fields.items()
-    ]
+    columns += [_trimmed(column).alias(name) for name, column in matching.fields.items()]
     columns += [pl.lit(value).alias(name) for name, value in matching.constants.items()]
     columns += [
         pl.col(column).str.strip_chars().replace("", None).alias(f"{KEY} {place}")
@@ -135,7 +141,8 @@ def _lists_of_structs(table: pl.DataFrame, wanted: Sequence[str]) -> list[str]:
     found = [
         name
         for name, dtype in table.schema.items()
-        if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)
+        if isinstance(dtype, pl.List)
+        and isinstance(dtype.inner, pl.Struct)
         and any(column.startswith(f"{name}.") for column in wanted)
     ]
     if len(found) > 1:
@@ -155,7 +162,13 @@ def _check_field(name: str, event_type: EventType) -> None:
     if name.startswith("legal_bases."):
         raise JobError("legal_base_not_taken", field=name, event_type=event_type.name)
     fields = [spec.column for spec in event_type.fields]
-    raise JobError("no_such_field", field=name, event_type=event_type.name, close=_closest(name, fields), fields=fields)
+    raise JobError(
+        "no_such_field",
+        field=name,
+        event_type=event_type.name,
+        close=_closest(name, fields),
+        fields=fields,
+    )
 
 
 def _refuse_unsendable_legal_bases(
@@ -165,7 +178,11 @@ def _refuse_unsendable_legal_bases(
     if not event_type.legal_base_categories:
         return
     for column in facts.columns:
-        if column.startswith("legal_bases.") and event_type.field(column) is None and column not in renames.values():
+        if (
+            column.startswith("legal_bases.")
+            and event_type.field(column) is None
+            and column not in renames.values()
+        ):
             raise JobError("legal_base_not_taken", field=column, event_type=event_type.name)
 
 
