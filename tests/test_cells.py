@@ -206,7 +206,7 @@ def test_other_words_are_neither(cell: str) -> None:
 # --- times ----------------------------------------------------------------------------------------
 
 fractions = st.text("0123456789", max_size=9)
-wall_times = st.datetimes(datetime(1985, 1, 1), datetime(2035, 1, 1)).map(  # noqa: DTZ001
+wall_times = st.datetimes(datetime(1985, 1, 1), datetime(2035, 1, 1)).map(
     lambda moment: moment.replace(microsecond=0)
 )
 

@@ -141,6 +141,7 @@ def send(  # one parameter for each thing that a world is made of
                     exchange=line,
                     account=account,
                     run=f"run {line.who}",
+                    process=f"process {line.who}",
                     clock=time,
                     pace=Pace.per_minute(per_minute),
                     max_body=1_000,

@@ -535,7 +535,7 @@ NOON = datetime(2026, 3, 15, 12, 0, 0, 50_000, tzinfo=UTC)
         ([NOON], pa.timestamp("ns", "America/Sao_Paulo"), ["2026-03-15T12:00:00.050Z"]),
         ([NOON], pa.timestamp("ms", "-03:00"), ["2026-03-15T12:00:00.050Z"]),
         ([NOON.replace(tzinfo=None)], pa.timestamp("ms"), ["2026-03-15 12:00:00.050"]),
-        ([datetime(2026, 3, 15, 12)], pa.timestamp("s"), ["2026-03-15 12:00:00"]),  # noqa: DTZ001
+        ([datetime(2026, 3, 15, 12)], pa.timestamp("s"), ["2026-03-15 12:00:00"]),
         (["007", "", None], pa.large_string(), ["007", None, None]),
         (["x", None], pa.string_view(), ["x", None]),
         (["x", "y", "x", None], pa.dictionary(pa.int32(), pa.string()), ["x", "y", "x", None]),

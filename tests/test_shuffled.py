@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rd_import import gather as stage
 from rd_import.gather import gather
 from rd_import.values import EVENT, ROW, RowGroup
@@ -35,7 +36,7 @@ def test_shuffled_rows_come_together_whole_and_leave_no_file(
     monkeypatch.setattr(stage, "LINES_IN_MEMORY", in_memory)
     monkeypatch.setattr(stage, "LINES_PER_BUCKET", 20)
     keys = [f"order {number // 3}" for number in range(600)]
-    random.Random(1).shuffle(keys)  # noqa: S311 -- the same order each time
+    random.Random(1).shuffle(keys)
     rows = pl.DataFrame(
         {
             ROW: range(600),

@@ -176,7 +176,7 @@ def _is_id(column: str) -> bool:
     return column.rpartition(".")[2] in ID_COLUMNS or column.endswith(("_id", "identifier"))
 
 
-def _column(  # noqa: C901 -- one branch per kind of cell
+def _column(
     table: pl.DataFrame, spec: FieldSpec, formats: Sequence[tuple[int, CellFormat]]
 ) -> tuple[pl.Series, pl.DataFrame]:
     column = pl.col(spec.column)
@@ -325,7 +325,7 @@ def _seconds(parts: pl.Expr) -> pl.Expr:
 
 def _boolean(column: pl.Expr) -> pl.Expr:
     word = column.str.to_lowercase()
-    return pl.when(word.is_in(TRUE)).then(pl.lit(True)).when(word.is_in(FALSE)).then(pl.lit(False))  # noqa: FBT003
+    return pl.when(word.is_in(TRUE)).then(pl.lit(True)).when(word.is_in(FALSE)).then(pl.lit(False))
 
 
 def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:
@@ -382,13 +382,13 @@ def _sendable(instants: pl.Series) -> pl.Series:
 def _date(order: str) -> Iterator[pl.Expr]:
     """Write the date's parts as `YYYY-MM-DD`, null where they are of another length."""
     by_order = {"dmy": "cba", "mdy": "cab", "ymd": "abc"}
-    year_first = pl.col("a").str.len_chars() == 4  # noqa: PLR2004 -- digits of a year
+    year_first = pl.col("a").str.len_chars() == 4
     year, month, day = (
         pl.when(year_first).then(pl.col(first)).otherwise(pl.col(other))
         for first, other in zip("abc", by_order[order], strict=True)
     )
-    year = pl.when(year.str.len_chars() == 2).then(pl.lit("20") + year).otherwise(year)  # noqa: PLR2004
-    good = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)  # noqa: PLR2004
+    year = pl.when(year.str.len_chars() == 2).then(pl.lit("20") + year).otherwise(year)
+    good = (month.str.len_chars() <= 2) & (day.str.len_chars() <= 2) & (year.str.len_chars() == 4)
     written = pl.concat_str(year, pl.lit("-"), month.str.zfill(2), pl.lit("-"), day.str.zfill(2))
     yield pl.when(good).then(written).alias("date")
 
@@ -398,7 +398,7 @@ def _clock() -> pl.Expr:
     hour = pl.col("hour").cast(pl.Int64, strict=False)
     half = pl.col("half").str.to_lowercase().str.head(1)
     of_twelve = hour % 12 + pl.when(half == "p").then(12).otherwise(0)
-    hour = pl.when(half.is_null()).then(hour).when((hour >= 1) & (hour <= 12)).then(of_twelve)  # noqa: PLR2004
+    hour = pl.when(half.is_null()).then(hour).when((hour >= 1) & (hour <= 12)).then(of_twelve)
     hours = hour.cast(pl.String).str.zfill(2)
     text = pl.concat_str(
         pl.lit(" "), hours, pl.lit(":"), "minute", pl.lit(":"), pl.col("second").fill_null("00")
@@ -436,7 +436,7 @@ def emails(cells: pl.Series, *, keep_wrong: bool) -> pl.Series:
 
 def is_email(text: str) -> bool:
     """Ask email-validator, which looks nothing up on the network."""
-    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 -- slow to import, seldom needed
+    from email_validator import EmailNotValidError, validate_email
 
     try:
         validate_email(text, check_deliverability=False, test_environment=True)
@@ -478,7 +478,7 @@ def e164(text: str) -> str | None:
 
     With a country code it must be possible, without one it must be a valid Brazilian number.
     """
-    import phonenumbers  # noqa: PLC0415 -- slow to import, and needed for unusual numbers only
+    import phonenumbers
 
     try:
         found = phonenumbers.parse(text, HOME)
@@ -506,7 +506,7 @@ def place(text: str, what: str) -> str:
 @cache
 def countries() -> Mapping[str, str]:
     """Give the codes of countries by their names in three languages, and by themselves."""
-    from babel import Locale  # noqa: PLC0415 -- slow to import
+    from babel import Locale
 
     found: dict[str, str] = {}
     for language in ("es", "en", "pt_BR"):

@@ -58,7 +58,7 @@ def csv_groups(export: Export, stream: Readable) -> Iterator[SourceGroup]:
         ExportError: It is not text in its encoding as a whole.
     """
     dialect = export.dialect
-    assert dialect is not None  # noqa: S101 -- only CSV files come here
+    assert dialect is not None
     csv.field_size_limit(2 * MAX_RECORD_BYTES)
     reading = _Reading(export, header_pending=dialect.has_header)
     chunks = _settled(_working_chunks(stream, dialect, str(export.path)), export)
@@ -157,7 +157,7 @@ class _Reading:
     @property
     def dialect(self) -> Dialect:
         dialect = self.export.dialect
-        assert dialect is not None  # noqa: S101 -- only CSV files come here
+        assert dialect is not None
         return dialect
 
     @property

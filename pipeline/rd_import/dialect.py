@@ -98,7 +98,7 @@ class Dialect:
         return self.escape is None and not self.space_after
 
 
-def find_dialect(  # noqa: PLR0913 -- a file's head and each flag that overrules a finding
+def find_dialect(
     head: bytes,
     path: str,
     *,
@@ -200,7 +200,7 @@ def doubled(line: str) -> str:
     return _ESCAPED.sub(r'\1""', line)
 
 
-def header_place(rows: Sequence[Sequence[str]], stated: bool | None) -> tuple[int, bool]:  # noqa: FBT001 -- or unsaid
+def header_place(rows: Sequence[Sequence[str]], stated: bool | None) -> tuple[int, bool]:
     """Find the header among the first rows of a table: its place, and whether that row is one."""
     records = tuple(_Record(0, tuple(row)) for row in rows)
     width = max((one.width for one in records), default=0)
@@ -269,7 +269,7 @@ class _Trial:
     score: float
 
 
-def _best_trial(  # noqa: PLR0913 -- the head and what is known of it
+def _best_trial(
     text: str, end: str, path: str, stated: str | None, *, by_sep: bool, whole: bool
 ) -> tuple[_Trial, Finding]:
     if stated:
@@ -331,7 +331,7 @@ def _try(text: str, end: str, delimiter: str, *, whole: bool) -> _Trial:
         trial = _scored(delimiter, style, records)
         if best is None or trial.score > best.score + 1e-9:
             best = trial
-    assert best is not None  # noqa: S101 -- the plain style is always tried
+    assert best is not None
     return best
 
 
@@ -427,7 +427,7 @@ def _data_share(record: _Record) -> float:
     return sum(_NUMBER.fullmatch(cell) is not None for cell in cells) / max(len(cells), 1)
 
 
-def _header(trial: _Trial, stated: bool | None) -> tuple[int, bool, Finding]:  # noqa: FBT001 -- yes, no, or unsaid
+def _header(trial: _Trial, stated: bool | None) -> tuple[int, bool, Finding]:
     first = _title_lines(trial.records, trial.width)
     if stated is not None:
         found = Finding(
@@ -448,7 +448,7 @@ def _header_flag(*, there: bool) -> str:
     return "--no-header" if there else "--header"
 
 
-def _all_findings(  # noqa: PLR0913, PLR0917 -- one argument per finding
+def _all_findings(
     known: Encoding, delimiter: Finding, header: Finding, trial: _Trial, end: str, before: int
 ) -> tuple[Finding, ...]:
     found = [known.finding, delimiter, header]

@@ -174,6 +174,6 @@ _WEIGHTS: Final[Mapping[str, float]] = {
 
 
 def _advised(sample: bytes) -> list[str]:
-    from charset_normalizer import from_bytes  # noqa: PLC0415 -- needed for few files, and slow to import
+    from charset_normalizer import from_bytes
 
     return [one.encoding.replace("_", "-") for one in from_bytes(sample[:65536])][:MOST_ADVISED]

@@ -134,7 +134,7 @@ class _Spill:
             for name, dtype in table.schema.items():
                 if self._columns.get(name, pl.Null()) == pl.Null():
                     self._columns[name] = dtype
-        assert self._writer is not None  # noqa: S101 -- `_begin` sets it
+        assert self._writer is not None
         last = len(self._paths) - 1
         before = self._places[-1] if self._places else (-1, -1)
         self._places.append((last, before[1] + 1 if before[0] == last else 0))

@@ -114,7 +114,8 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
     table = group.table
     for name in _lists_of_structs(table, list(matching.fields.values())):
         parts = table.schema[name]
-        assert isinstance(parts, pl.List) and isinstance(parts.inner, pl.Struct)  # noqa: S101, PT018
+        assert isinstance(parts, pl.List)
+        assert isinstance(parts.inner, pl.Struct)
         # An empty list is a row without items, not no row.
         table = table.explode(name, empty_as_null=True, keep_nulls=True).with_columns(
             pl.col(name).struct.field(part.name).alias(f"{name}.{part.name}")

@@ -193,7 +193,7 @@ def _look_json(source: Source) -> Export:
 
 def _groups(export: Export) -> Iterator[SourceGroup]:
     source = export.source
-    assert source is not None  # noqa: S101 -- `_look` sets it
+    assert source is not None
     hashed_on_the_way = export.facts.file_format == "csv" and not source.layers
     try:
         if not hashed_on_the_way:

@@ -140,7 +140,7 @@ def _paths(given: str) -> Iterator[Path]:
     elif path.exists():
         yield path
     else:
-        matches = sorted(Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 -- takes absolute patterns
+        matches = sorted(Path(name) for name in glob.glob(given, recursive=True))
         if not matches:
             raise ExportError("no_such_file", path=given)
         yield from matches
@@ -163,7 +163,7 @@ def _is_data(name: str) -> bool:
 def _from_address(address: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
     """Copy an object once, so that what was checked is what is sent."""
     try:
-        import fsspec  # noqa: PLC0415 -- only addresses need it
+        import fsspec
     except ImportError as error:
         raise JobError("needs_extra", what=address, extra="cloud") from error
     try:

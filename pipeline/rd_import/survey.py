@@ -163,15 +163,15 @@ class Survey:
         if parts.is_empty():
             return
         a, b, c = (pl.col(name).cast(pl.Int64, strict=False) for name in ("a", "b", "c"))
-        day_or_month = (pl.col("a").str.len_chars() <= 2) & pl.col("a").is_not_null()  # noqa: PLR2004
-        short_year = day_or_month & (pl.col("c").str.len_chars() <= 2)  # noqa: PLR2004
+        day_or_month = (pl.col("a").str.len_chars() <= 2) & pl.col("a").is_not_null()
+        short_year = day_or_month & (pl.col("c").str.len_chars() <= 2)
         for name, holds in {
-            "dmy": day_or_month & (a > 12) & (b <= 12) & ~short_year,  # noqa: PLR2004
-            "mdy": day_or_month & (b > 12) & (a <= 12),  # noqa: PLR2004
-            "both": day_or_month & (a <= 12) & (b <= 12) & ((a != b) | short_year),  # noqa: PLR2004
-            "same": day_or_month & (a <= 12) & (a == b) & ~short_year,  # noqa: PLR2004
-            "short": short_year & (a > 12) & (b <= 12) & (c <= 31),  # noqa: PLR2004
-            "short_dmy": short_year & (a > 12) & (b <= 12) & (c > 31),  # noqa: PLR2004
+            "dmy": day_or_month & (a > 12) & (b <= 12) & ~short_year,
+            "mdy": day_or_month & (b > 12) & (a <= 12),
+            "both": day_or_month & (a <= 12) & (b <= 12) & ((a != b) | short_year),
+            "same": day_or_month & (a <= 12) & (a == b) & ~short_year,
+            "short": short_year & (a > 12) & (b <= 12) & (c <= 31),
+            "short_dmy": short_year & (a > 12) & (b <= 12) & (c > 31),
             "zoned": pl.col("zone").is_not_null(),
             "unzoned": pl.col("a").is_not_null() & pl.col("zone").is_null(),
         }.items():
@@ -261,7 +261,7 @@ class Survey:
             "examples": ", ".join(f"`{one[:30]}`" for one in examples[:3]),
         }
 
-    def _open(  # noqa: PLR0913, PLR0917 -- a finding's own parts
+    def _open(
         self,
         what: str,
         column: str,

@@ -142,7 +142,7 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
         ExportError: The workbook is damaged or encrypted.
     """
     try:
-        from openpyxl import load_workbook  # noqa: PLC0415 -- an extra, and slow to import
+        from openpyxl import load_workbook
     except ImportError as error:
         raise JobError("needs_extra", what=shown, extra="excel") from error
     try:
@@ -172,7 +172,7 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
         ) from error
 
 
-def excel_text(cell: object) -> str | None:  # noqa: PLR0911 -- one per kind of cell
+def excel_text(cell: object) -> str | None:
     """Write a cell as text; a number beyond fifteen digits has lost some, and shows it."""
     if cell is None or isinstance(cell, str):
         return cell or None
@@ -440,7 +440,7 @@ def _utf8(cell: bytes | None) -> str | None:
         return None
 
 
-def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:  # noqa: PLR0911 -- one per type
+def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.List | pl.Array | pl.Struct):
         encoded = pl.struct(column.alias("v")).struct.json_encode()
         return pl.when(column.is_not_null()).then(encoded.str.slice(5).str.head(-1))
