@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -203,7 +204,8 @@ def test_dates_that_fit_two_orders_are_asked_about(
     assert sent.code == 7
     assert "--dates" in sent.err
     assert sandbox.requests() == []
-    assert not (tmp_path / "a.parquet").exists()
+    fates = pq.read_table(tmp_path / "a.parquet")["state"].to_pylist()
+    assert set(fates) <= {"not_sent", "invalid"}  # each row has its fate, and none went
 
 
 def test_one_day_above_twelve_decides_the_column(
@@ -231,7 +233,7 @@ def test_the_flag_answers_the_question(
 
 def test_the_same_day_either_way_is_no_question(tmp_path: Path, rd_import: Command) -> None:
     path = save(tmp_path / "orders.csv", orders({"event_timestamp": "09/09/2026"}))
-    assert checked(rd_import, path).code == 0
+    assert checked(rd_import, path, "--past", "send").code == 0
 
 
 def test_a_lone_1_234_is_asked_about_and_the_column_decides_it(
