@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rd_import import gather as stage
 from rd_import.gather import gather
 from rd_import.values import EVENT, ROW, RowGroup
