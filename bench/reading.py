@@ -30,7 +30,7 @@ NOTE = "Cliente pediu embalagem para presente; entregar na portaria, falar com o
 def make(path: Path, *, rows: int | None, size: int | None, items: int, shuffled: bool) -> int:
     """Write orders until there are so many rows or bytes; gives the rows."""
     pick = random.Random(7)  # noqa: S311 -- the same file each time
-    notes = NOTE * 25 if size else ""
+    notes = f'"{NOTE * 25}"' if size else ""
     written, order = 0, 0
     pool: list[str] = []
     with path.open("w", encoding="utf-8") as file:

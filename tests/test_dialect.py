@@ -364,3 +364,9 @@ def test_a_header_with_a_lone_carriage_return_is_read(tmp_path: Path) -> None:
     [export] = find_exports(Job((str(path),), "SALE", header=True))
     assert export.facts.columns == ("na me", "city")
     assert [group.rows.table.row(0)[:2] for group in read([export])] == [("Ana", "Recife")]
+
+
+def test_a_header_stays_one_where_all_rows_have_more_cells() -> None:
+    """Free text that holds the delimiter, unquoted: the rows are flawed, not the header."""
+    text = b"email,id,note\n" + b"a@example.com,1,a, b, c, d, e, f\n" * 20
+    assert (found(text).has_header, found(text).cells, found(text).start_line) == (True, 3, 1)

@@ -409,12 +409,20 @@ def _title_lines(records: Sequence[_Record], width: int) -> int:
     for number, one in enumerate(records[:MOST_PREAMBLE]):
         few = one.filled * 2 <= most or not one.cells
         if not few and not _is_title(one, records[number + 1 : number + 2], most):
-            return number
+            return _narrower_header(records[:number]) if _data_share(one) >= DATA_SHARE else number
     return 0
 
 
+def _narrower_header(before: Sequence[_Record]) -> int:
+    """Find a header that has fewer names than the rows below it have cells, which is their flaw."""
+    names = [
+        i for i, one in enumerate(before) if one.filled > WIDEST_TITLE and not _data_share(one)
+    ]
+    return names[-1] if names else len(before)
+
+
 def _is_title(record: _Record, following: Sequence[_Record], most: int) -> bool:
-    """Tell a title of one or two cells, above a line of more names, from a narrow table's header."""
+    """Tell a title of one or two cells, above a line of more names, from a header."""
     narrow = record.filled <= WIDEST_TITLE < most
     return narrow and any(one.filled > record.filled and _data_share(one) == 0 for one in following)
 
