@@ -1,5 +1,6 @@
 """Going on after an interruption, deciding on what is unknown, and files that come again with more or other rows."""
 
+import functools
 import json
 import os
 import pty
@@ -22,6 +23,7 @@ from rd_import.ledger import Ledger
 from rd_import.ledger_rows import Mark
 from rd_import.run_folder import RunFolder
 from rd_import.sandbox import Behaviour, Fault, Sandbox
+from rd_import.send import Rules
 from rd_import.values import PlannedEvent
 from rig import (
     TYPE,
@@ -37,6 +39,12 @@ from rig import (
 __all__ = ["time_passes"]
 
 CONVERSION = ("--type", "CONVERSION")
+
+
+@pytest.fixture(autouse=True)
+def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the second request is the second batch, and a fault meets the rows that the test speaks of."""
+    monkeypatch.setattr("rd_import.pipeline.Rules", functools.partial(Rules, workers=1))
 
 
 def dropped(*at: int) -> Behaviour:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import sqlite3
@@ -22,9 +23,16 @@ from rd_import.exchange import ThreadedExchange
 from rd_import.ledger import Ledger
 from rd_import.ledger_schema import SCHEMA_VERSION
 from rd_import.sandbox import Behaviour, Fault, Sandbox
+from rd_import.send import Rules
 from rig import broken_promises, job, orders, registered, save
 
 # --- rebuilt from audits
+
+
+@pytest.fixture(autouse=True)
+def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the second request is the second batch, and a fault meets the rows that the test speaks of."""
+    monkeypatch.setattr("rd_import.pipeline.Rules", functools.partial(Rules, workers=1))
 
 
 def test_a_lost_ledger_is_rebuilt_from_audits_and_nothing_goes_twice(
