@@ -26,7 +26,6 @@ from rd_import.errors import LedgerError
 from rd_import.key_line import KeyLine, Lost, Policy, Unresolvable
 from rd_import.ledger_rows import (
     INSERT_CLAIMED,
-    LINE_COLUMNS,
     LOOKUP_KEYS,
     Mark,
     accept_plain,
@@ -35,7 +34,6 @@ from rd_import.ledger_rows import (
     in_batches,
     in_parts,
     insert_claimed,
-    line_of,
     moment_of,
     note_fresh,
     read_lines,
@@ -450,14 +448,6 @@ class Ledger:
         """Look keys up; unknown ones are absent from the answer."""
         with self._reading() as connection:
             return read_lines(connection, account, wanted)
-
-    def every_line(self, account: int) -> Iterator[tuple[bytes, KeyLine]]:
-        """Give every key of an account with its line."""
-        with self._reading() as connection:
-            for key, *columns in connection.execute(
-                sa.select(*LINE_COLUMNS).where(keys.c.account == account)
-            ):
-                yield key, line_of(columns)
 
     def claim(
         self,

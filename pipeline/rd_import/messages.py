@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-SHOWN: Final = 80
-
 ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "no_exports": (
         "no file was named.",

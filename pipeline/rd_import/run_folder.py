@@ -22,7 +22,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -404,8 +404,3 @@ class _Occurrences:
         self._hashes = np.insert(self._hashes, place[new], unique[new])
         self._counts = np.insert(self._counts, place[new], counts[new].astype(np.uint32))
         return (within + before[inverse] + 1).astype(np.uint32)
-
-
-def utc_now() -> datetime:
-    """Give the time now, aware and in UTC."""
-    return datetime.now(UTC)
