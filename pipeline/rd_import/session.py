@@ -11,6 +11,7 @@ from rd_import.errors import JobError
 from rd_import.exchange import ThreadedExchange
 from rd_import.job import Account, is_loopback
 from rd_import.ledger import Ledger
+from rd_import.ledger_store import Store
 from rd_import.run_folder import state_folder
 from rd_import.send import Pace
 from rd_import.service import RdStation, scope_of
@@ -69,10 +70,10 @@ class Session:
     def open(
         cls,
         account: Account,
-        ledger_path: Path,
+        ledger_store: Store,
         *,
         timeout_s: float = 60.0,
-        on_new_ledger: Callable[[Path], None] = lambda _: None,
+        on_new_ledger: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Self]:
         """Open ledger and connection, and make sure that label and credentials go together.
 
@@ -88,9 +89,10 @@ class Session:
             service = RdStation(account, credentials, timeout_s=timeout_s)
             stack.callback(service.close)
             scope = scope_of(account, service.instance())
-            if not ledger_path.exists():
-                on_new_ledger(ledger_path)
-            ledger = stack.enter_context(Ledger.open(ledger_path))
+            stack.callback(ledger_store.close)
+            if not ledger_store.exists():
+                on_new_ledger(ledger_store.name)
+            ledger = stack.enter_context(Ledger.open(ledger_store))
             credentials.on_renewed = lambda refresh: _bind_renewed(ledger, scope, account, refresh)
             identity = None if is_loopback(account.base_url) else identity_of(account)
             if identity is not None:
