@@ -623,13 +623,15 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
     return pairs
 
 
+def _named_ledger(given: dict[str, Any]) -> str | None:
+    return given["ledger_named"] or os.environ.get("RD_IMPORT_LEDGER") or None
+
+
 def _ledger_store(given: dict[str, Any]) -> Store:
     from rd_import.ledger_store import store_of
     from rd_import.session import default_ledger_path
 
-    return store_of(
-        given["ledger_named"] or os.environ.get("RD_IMPORT_LEDGER") or default_ledger_path()
-    )
+    return store_of(_named_ledger(given) or default_ledger_path())
 
 
 def _account(given: dict[str, Any], sandbox: Sandbox | None) -> Account:
@@ -658,15 +660,14 @@ def _session(
     stack: contextlib.ExitStack,
     own_ledger: Path | None = None,
 ) -> Session:
-    from rd_import.ledger_store import store_of
     from rd_import.session import Session
 
-    store = store_of(own_ledger) if own_ledger else _ledger_store(given)
+    named = own_ledger or _named_ledger(given)
     announce = (
         (lambda _: None) if own_ledger else _announce_ledger
     )  # a practice run has a ledger of its own
     opened = Session.open(
-        account, store, timeout_s=given.get("timeout", 60.0), on_new_ledger=announce
+        account, named, timeout_s=given.get("timeout", 60.0), on_new_ledger=announce
     )
     return stack.enter_context(opened)
 

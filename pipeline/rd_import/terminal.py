@@ -39,7 +39,7 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     yield f"{preview.event_type} to {destination}"
     yield from _file_lines(preview)
     if label is not None:
-        yield f"  account `{plain(label)}`: the token does not tell whose it is, so this name is taken on trust"
+        yield f"  account `{plain(label)}`: nothing ties these credentials to it, so this name is taken on trust"
     yield ""
     yield from _sum_lines(preview)
     yield from _column_lines(preview)
