@@ -39,7 +39,7 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     yield f"{preview.event_type} to {destination}"
     yield from _file_lines(preview)
     if label is not None:
-        yield f"  account `{plain(label)}`: the token does not tell whose it is, so this name is taken on trust"
+        yield f"  account `{plain(label)}`: nothing ties these credentials to it, so this name is taken on trust"
     yield ""
     yield from _sum_lines(preview)
     yield from _column_lines(preview)
@@ -180,9 +180,9 @@ def _next_steps(result: RunResult) -> Iterator[str]:
         yield f"the rest may go after `not_before` in the audit: rd-import resume {result.run_id}"
 
 
-def status_text(found: list[dict[str, Any]], *, ledger_path: Path) -> str:
+def status_text(found: list[dict[str, Any]], *, ledger: str) -> str:
     """Write the runs of a ledger, the newest first, each with the command that goes on."""
-    lines = [f"ledger: {ledger_path}"]
+    lines = [f"ledger: {ledger}"]
     for run in found:
         states = ", ".join(f"{rows:,} {state}" for state, rows in (run["states"] or {}).items())
         stand = "is running" if run["running"] else states or "was interrupted"
