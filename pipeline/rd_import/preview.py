@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -51,17 +52,26 @@ class Preview:
     contacts: int
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
-    payloads: tuple[str, ...]
+    payloads: tuple[str, ...] = field(repr=False)  # people's data
     past: int
     repeats: int
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
+    run_id: str
+    run_folder: Path | None = None  # where it was kept
+    questions: tuple[str, ...] = ()  # what only a person can decide; nothing goes before
+
+    @property
+    def exit_code(self) -> int:
+        """Give what `check` ends with: 0, 3 (some rows are invalid) or 7 (nothing would be sent)."""
+        return 7 if self.questions else 3 if self.invalid_rows else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
         plain = asdict(self)
-        plain.pop("payloads")
+        for name in ("payloads", "run_id", "run_folder", "questions"):
+            plain.pop(name)
         for problem in plain["problems"]:
             problem.pop("values")
         return plain
@@ -129,6 +139,7 @@ def preview(
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,
+        run_id=folder.run_id,
     )
 
 
