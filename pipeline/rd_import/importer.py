@@ -12,21 +12,22 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rd_import import pipeline
-from rd_import.audit import claim_audit_path, default_audit_path, keys_of_audit
+from rd_import.audit import audit_place, claim_audit_path, default_audit_path, keys_of_audit
 from rd_import.errors import AccountError, JobError
+from rd_import.frames import name_of
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.ledger import Ledger
 from rd_import.ledger_check import differences
 from rd_import.ledger_rows import from_us
 from rd_import.ledger_store import Store, store_of
 from rd_import.preview import Preview, preview
-from rd_import.resolve import UnknownEvent, decide_all, unknown_events
 from rd_import.run_folder import RunFolder, state_folder
 from rd_import.send import Sending
 from rd_import.session import Session, Speed, default_ledger_path
+from rd_import.unknowns import UnknownEvent, decide_all, unknown_events
 from rd_import.values import RunResult
 
 Asker = Callable[[Sequence[UnknownEvent]], Sequence[tuple[UnknownEvent, str, str]]]
@@ -94,16 +95,17 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
         raise JobError("only_conversions", event_type=job.event_type)
     practice = is_loopback(account.base_url)
     _speed(job).pace(account)
-    audit_path = job.audit_path or default_audit_path(job.exports[0], started)
-    claim_audit_path(audit_path, named=job.audit_path is not None)
+    named = audit_place(job.audit_path) if job.audit_path else None
+    audit_path = named or default_audit_path(name_of(job.exports[0], 0), started)
+    claim_audit_path(audit_path, named=named is not None)
     with contextlib.ExitStack() as stack:
         folder = pipeline.prepare(job, clock)
         unsent = stack.enter_context(_removed_unless_sent(folder))
         session = stack.enter_context(open_session(replace(job, account=account), watcher))
-        earlier = pipeline.unfinished_run(job, folder, session.ledger, session.number)
+        earlier = pipeline.unfinished_run(folder, session.ledger, session.number)
         if earlier is not None:
             unsent.close()
-            folder, audit_path = earlier[0], job.audit_path or earlier[1]
+            folder, audit_path = earlier[0], named or earlier[1]
             watcher.says(f"going on with run {folder.run_id}, which was interrupted")
         stand = pipeline.stands(job, folder, session.ledger, session.number, clock.now())
         shown = _preview(job, folder, session, stand)
@@ -179,7 +181,9 @@ def resume(
         folder, audit_path = _pending_run(session, run_id)
         job = _job_of(folder, how)
         _refuse_open_questions(job, folder, session)
-        return _send(job, folder, how.audit_path or audit_path, session, watcher)
+        if how.audit_path:
+            audit_path = audit_place(how.audit_path)
+        return _send(job, folder, audit_path, session, watcher)
 
 
 def resolve(
@@ -267,7 +271,7 @@ def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
         ]
 
 
-def add_audits(audits: Sequence[Path], *, ledger: Path | str | None = None) -> dict[str, int]:
+def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None) -> dict[str, int]:
     """Have a ledger take over what audits know, open ones too; give the number of keys by audit.
 
     Raises:
@@ -276,13 +280,15 @@ def add_audits(audits: Sequence[Path], *, ledger: Path | str | None = None) -> d
     """
     with Ledger.open(ledger_store(ledger)) as opened:
         changed = {}
-        for path in audits:
+        for path in map(audit_place, audits):
             facts, known = keys_of_audit(path)
             changed[str(path)] = opened.join(opened.account(facts["rd_import.scope"]), known)
         return changed
 
 
-def check_ledger(audits: Sequence[Path] = (), *, ledger: Path | str | None = None) -> list[str]:
+def check_ledger(
+    audits: Sequence[Path | str] = (), *, ledger: Path | str | None = None
+) -> list[str]:
     """Name what contradicts itself in a ledger, and what audits hold that it does not.
 
     Raises:
@@ -294,7 +300,19 @@ def check_ledger(audits: Sequence[Path] = (), *, ledger: Path | str | None = Non
         if not store.exists():
             raise JobError("no_ledger", path=store.name)
     with Ledger.open(store) as opened:
-        return differences(opened, audits)
+        return differences(opened, [audit_place(one) for one in audits])
+
+
+def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
+    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
+
+    Both fail on the same cells of the same frame; `rdstation_events.event_type.failure_code` names the reason.
+
+    Raises:
+        JobError: There is no such type.
+    """
+    found = pipeline.event_type_of(Job(exports="-", event_type=event_type))
+    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
 # --- what the entry points share
@@ -376,7 +394,7 @@ def _find_run(session: Session, run_id: str) -> tuple[RunFolder, Path]:
     folder = RunFolder.open(Path(found["folder"]))
     if not folder.has_bodies:
         raise JobError("bodies_gone", run=run_id)
-    return folder, Path(found["audit_path"])
+    return folder, audit_place(found["audit_path"])
 
 
 def _job_of(folder: RunFolder, how: Delivery) -> Job:

@@ -134,7 +134,7 @@ class Delivery:
 
     account: Account | None = None
     ledger: Path | str | None = field(default=None, repr=False)  # an address may hold a password
-    audit_path: Path | None = None
+    audit_path: Path | str | None = None
     policy: Policy = field(default_factory=Policy)
     plan: str | None = None
     rate: float | None = None

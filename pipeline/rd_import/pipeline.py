@@ -19,12 +19,20 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
+from rd_import.audit import (
+    Audit,
+    audit_place,
+    masked,
+    open_audit_path,
+    write_audit,
+    write_open_audit,
+)
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
 from rd_import.exchange import Exchange
 from rd_import.export import Export
+from rd_import.frames import name_of
 from rd_import.gather import gather
 from rd_import.job import Job
 from rd_import.ledger import Ledger
@@ -63,7 +71,7 @@ def event_type_of(job: Job) -> EventType:
     """
     name = job.event_type.upper()
     if name in REMOVED_TYPES:
-        raise removed_type(name, job.exports)
+        raise removed_type(name, [name_of(one, i) for i, one in enumerate(job.exports)])
     if name not in CURRENT_TYPES:
         raise JobError("unknown_type", name=job.event_type, types=", ".join(CURRENT_TYPES))
     return EVENT_TYPES[name]
@@ -185,7 +193,7 @@ def stands(
 
 
 def unfinished_run(
-    job: Job, folder: RunFolder, ledger: Ledger, account: int
+    folder: RunFolder, ledger: Ledger, account: int
 ) -> tuple[RunFolder, Path] | None:
     """Find an interrupted run of the same input, type and mapping that no process works on, and its audit."""
     for run in ledger.runs():
@@ -204,7 +212,7 @@ def unfinished_run(
             earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
         )
         if whole and not ledger.is_running(run["run"]):
-            return earlier, job.audit_path or Path(run["audit_path"])
+            return earlier, audit_place(run["audit_path"])
     return None
 
 
@@ -390,7 +398,10 @@ class _Surveys:
         self.matchings = matchings
         self.torn = TornRows(event_type.grouped_by)
         stated = {"decimal": job.decimal, "dates": job.dates, "timezone": job.timezone}
-        self._surveys = [Survey(event_type, stated) for _ in exports]
+        self._surveys = [
+            Survey(event_type, stated, _numeric(one, matching))
+            for one, matching in zip(exports, matchings, strict=True)
+        ]
         self._formats: list[tuple[int, CellFormat]] | None = None
 
     def matched(self, groups: Iterable[SourceGroup], writer: FolderWriter) -> Iterator[RowGroup]:
@@ -423,6 +434,13 @@ class _Surveys:
         return [
             one | {"column": matching.fields.get(one["column"], one["column"])} for one in found
         ]
+
+
+def _numeric(export: Export, matching: Matching) -> frozenset[str]:
+    """Name the fields whose cells were numbers in the file already."""
+    return frozenset(
+        name for name, column in matching.fields.items() if column in export.facts.numeric
+    )
 
 
 def _counted_identity(rows: RowGroup, event_type: EventType) -> pl.Expr | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rd_import import messages
 from rd_import.preview import Cause, Preview
-from rd_import.resolve import UnknownEvent
+from rd_import.unknowns import UnknownEvent
 from rd_import.values import RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
