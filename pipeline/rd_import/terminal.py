@@ -77,7 +77,12 @@ def _file_lines(preview: Preview) -> Iterator[str]:
 def _sum_lines(preview: Preview) -> Iterator[str]:
     """How much would go, why the rest would not, and what that costs."""
     yield f"  {preview.events:>9,} {_events(preview.events)} would be sent, of {preview.contacts:,} contacts"
+    if len(preview.event_types) > 1:
+        for name, count in preview.event_types.items():
+            yield f"  {count:>9,} of them {name}"
     yield f"  {preview.invalid_rows:>9,} {_rows(preview.invalid_rows)} will not go"
+    for rule, count in preview.filtered.items():
+        yield f"  {count:>9,} {_rows(count)} left out by the rule: {plain(rule)}"
     if preview.already_accepted is None:
         yield "  not looked up: which events were sent earlier (no ledger yet, or no account named)"
     elif preview.already_accepted:
@@ -105,12 +110,16 @@ def _column_lines(preview: Preview) -> Iterator[str]:
     yield ""
     yield "Columns"
     for field, column in preview.fields.items():
-        yield f"  {field} = {plain(column)}" if field != column else f"  {field}"
+        how = messages.HOW.get(preview.how[field], "")
+        yield f"  {field} = {plain(column)}{how}" if field != column else f"  {field}"
     for field, value in preview.constants.items():
         yield f'  {field} = "{plain(value)}" in every row'
     for field in preview.derived:
         source = "sum of quantities" if field == "total_items" else "the sku, else the title"
         yield f"  {field} is derived ({source})"
+    for field, column in preview.proposed.items():
+        flag = messages.rename_flag(field, column)
+        yield f"  {field} may be {plain(column)}, which is not certain and not used: {plain(flag)}"
     if preview.unmatched:
         yield f"  not used: {plain(messages.listed(preview.unmatched, most=20))}"
 
