@@ -5,6 +5,7 @@ numbers are those of the design's list.
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -472,7 +473,7 @@ def _dies_after_the_body_left(monkeypatch: pytest.MonkeyPatch) -> None:
             self._service = service
 
         def start(self, events: list[bytes]) -> int:
-            self._service.post(events)
+            self._service.post(events, time.time())
             raise Crash
 
         def wake(self) -> None: ...

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
+import types
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -755,3 +756,21 @@ def test_a_known_order_with_another_contact_is_a_conflict(
         assert "another contact" in row["error_message"]
         assert "somebody.else" not in str(done.audit)
     assert registered(sandbox) == dict.fromkeys((1, 2, 3), 1)
+
+
+def test_after_a_sleep_between_mark_and_first_byte_nothing_leaves_by_the_old_mark(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine sleeps an hour right after the second claim: others may have decided on its events since."""
+    real, asked = time.time, iter(range(10**6))
+
+    def after_a_sleep() -> float:
+        return real() + (3600 if next(asked) == 1 else 0)
+
+    monkeypatch.setattr("rd_import.service.time", types.SimpleNamespace(time=after_a_sleep))
+    audit = tmp_path / "a.parquet"
+    done = rd_import(*job(tmp_path / "a.csv", 15, 5), "--audit", audit)
+    assert (done.code, done.json["states"]) == (0, {"accepted": 15})
+    assert registered(sandbox) == dict.fromkeys(range(1, 16), 1)
+    requests = json.loads(pq.read_metadata(audit).metadata[b"rd_import.requests"])
+    assert [one["outcome"] for one in requests].count("not accepted") == 1

@@ -1,7 +1,9 @@
 """Every text exists in both languages, and the person's language is found and used."""
 
+import ast
 import importlib.util
 import io
+import re
 import string
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from rd_import.catalogue import (
     speak,
     translate,
 )
+from rd_import.cli import help_texts
 from rd_import.errors import JobError
 
 ORDERS = SAMPLE_DATA / "orders.csv"
@@ -181,3 +184,20 @@ def test_a_run_in_portuguese_leaves_reasons_in_portuguese(tmp_path: Path) -> Non
     assert done.returncode == 3
     assert "linhas rejeitadas: a.rejected.csv" in done.stdout
     assert "use um destes" in (tmp_path / "a.rejected.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize("module", ["cli", "terminal", "probe"])
+def test_no_text_stands_where_it_is_printed(module: str) -> None:
+    """A sentence in the code that prints it would be English for everyone; it belongs into `screen_texts.py`."""
+    tree = ast.parse((ROOT / "pipeline" / "rd_import" / f"{module}.py").read_text("utf-8"))
+    printed = [
+        word.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call | ast.Yield | ast.JoinedStr)
+        if not (isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "option")
+        for word in ast.walk(call)
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
+    ]
+    help_of_options = {text for _, _, _, text in help_texts()}
+    sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,}", text)]
+    assert [text for text in sentences if text not in help_of_options] == []

@@ -659,11 +659,15 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
     return pairs
 
 
+def _named_ledger(given: dict[str, Any]) -> Path | None:
+    named = given["ledger_path"] or os.environ.get("RD_IMPORT_LEDGER")
+    return Path(named) if named else None
+
+
 def _ledger_path(given: dict[str, Any]) -> Path:
     from rd_import.session import default_ledger_path
 
-    named = given["ledger_path"] or os.environ.get("RD_IMPORT_LEDGER")
-    return Path(named) if named else default_ledger_path()
+    return _named_ledger(given) or default_ledger_path()
 
 
 def _account(given: dict[str, Any], sandbox: Sandbox | None) -> Account:
@@ -694,7 +698,7 @@ def _session(
 ) -> Session:
     from rd_import.session import Session
 
-    path = ledger_path or _ledger_path(given)
+    path = ledger_path or _named_ledger(given)
     announce = (
         (lambda _: None) if ledger_path else _announce_ledger
     )  # a practice run has a ledger of its own

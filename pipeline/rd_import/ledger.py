@@ -252,6 +252,17 @@ class Ledger:
             )
         return None
 
+    def is_new_lineage(self, scope: str, *, kind: str, credential: str) -> bool:
+        """Tell whether a scope that is bound to refresh tokens has never seen this one: a person authorised anew."""
+        mark = hmac.digest(self.secret, f"{kind} {credential}".encode(), "sha256")
+        c = credentials.c
+        with self._reading() as connection:
+            known = connection.execute(
+                sa.select(c.credential).where(c.scope == scope, c.kind == "refresh")
+            ).scalars()
+            marks = {bytes(one) for one in known}
+        return kind == "refresh" and bool(marks) and mark not in marks
+
     def facts(self, account: int) -> AccountFacts:
         """Give what was learnt of an account."""
         with self._reading() as connection:

@@ -169,6 +169,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "RD Station gave no new access token ({reason}).",
         "run the same command again in a while",
     ),
+    "ledger_not_named": (
+        "in a container or CI job the ledger must be named: without it a later run would send everything again.",
+        "name one on a disk that stays: --ledger PATH, or RD_IMPORT_LEDGER",
+    ),
     "account_mismatch": (
         "these credentials belong to `{bound}` in this ledger, not to `{scope}`.",
         "use the account's own label (--account), or its own credentials; a mix would hide what was sent before",

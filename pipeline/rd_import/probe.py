@@ -5,6 +5,7 @@ Each question is one request or two, all of them for the one contact that the pe
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,7 @@ def _event(event_type: str, payload: dict[str, Any]) -> bytes:
 
 
 def _answer(service: Service, events: list[bytes]) -> Any:
-    seen = service.post(events)
+    seen = service.post(events, time.time())
     if seen.status is None or seen.status >= 500:
         raise ServiceError("no_answer_to_probe", reason=seen.failure or f"HTTP {seen.status}")
     receipt = judge(seen, len(events))

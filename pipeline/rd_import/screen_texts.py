@@ -9,7 +9,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     # The preview
     "preview.title": "{event_type} to {destination}",
     "preview.check": "RD Station (nothing is sent by `check`)",
-    "preview.label": "account `{label}`: the token does not tell whose it is, so this name is taken on trust",
+    "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",
     "preview.file": ("{path}: {count:n} row ({form})", "{path}: {count:n} rows ({form})"),
     "preview.blank": (
         "{form}, {count:n} blank line passed over",
