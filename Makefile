@@ -23,11 +23,14 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace and not postgres"
 
-test-all: test ## test, then run the slow tests
-	@command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends strace; }
-	$(BIN)/pytest -n $(WORKERS) -m "slow or strace"
+test-all: test ## test, then run the slow tests and those that need PostgreSQL
+	@missing=; \
+	command -v strace >/dev/null || missing+=' strace'; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=' postgresql'; \
+	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
+	$(BIN)/pytest -n $(WORKERS) -m "slow or strace or postgres"
 
 lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 	$(BIN)/ruff check .

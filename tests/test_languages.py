@@ -199,5 +199,5 @@ def test_no_text_stands_where_it_is_printed(module: str) -> None:
         if isinstance(word, ast.Constant) and isinstance(word.value, str)
     ]
     help_of_options = {text for _, _, _, text in help_texts()}
-    sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,}", text)]
+    sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,},? [a-z]{2,}", text)]
     assert [text for text in sentences if text not in help_of_options] == []

@@ -164,9 +164,9 @@ def _next_steps(result: RunResult) -> Iterator[str]:
         yield say("result.deferred", run=run)
 
 
-def status_text(found: list[dict[str, Any]], *, ledger_path: Path) -> str:
+def status_text(found: list[dict[str, Any]], *, ledger: str) -> str:
     """Write the runs of a ledger, the newest first, each with the command that goes on."""
-    lines = [say("status.ledger", path=ledger_path)]
+    lines = [say("status.ledger", path=ledger)]
     for run in found:
         states = ", ".join(
             f"{number(rows)} {state}" for state, rows in (run["states"] or {}).items()
