@@ -203,11 +203,8 @@ def status_text(found: list[dict[str, Any]], *, ledger_path: Path) -> str:
 
 def unknown_event_text(event: UnknownEvent) -> str:
     """Write one unknown event with its contact, and what each decision means."""
-    who = (
-        f"{plain(event.email)}, {plain(event.identifier)}"
-        if event.identifier
-        else plain(event.email)
-    )
+    contact = event.email or "its contact is no longer kept here"
+    who = f"{plain(contact)}, {plain(event.identifier)}" if event.identifier else plain(contact)
     return (
         f"\n{event.event_type}, row {event.row_number} of {plain(event.source_file)}: {who}\n"
         "  It left, and no usable answer came. Look the contact up in RD Station.\n"
