@@ -65,7 +65,9 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, request: int) -> None:
         seen.append(1)
         if len(seen) == request:
             monkeypatch.setattr(Ledger, "record_accepted", record)
-            raise LedgerError("ledger_unusable", path=ledger.path, reason="a test's disk failed")
+            raise LedgerError(
+                "ledger_unusable", path=ledger.store.name, reason="a test's disk failed"
+            )
         record(ledger, *words, **options)
 
     monkeypatch.setattr(Ledger, "record_accepted", fail)

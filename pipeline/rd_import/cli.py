@@ -24,6 +24,7 @@ from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rd_import.ledger_store import Store
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.sandbox import Sandbox
@@ -66,7 +67,9 @@ def cli() -> None:
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
-_LEDGER = click.option("--ledger", "ledger_path", type=_PathOption, help="Ledger file.")
+_LEDGER = click.option(
+    "--ledger", "ledger_named", metavar="PATH|URL", help="Ledger: a file, or postgresql://…"
+)
 _ACCOUNT = [
     click.option("--account", "label", help="Name of the account in the ledger."),
     click.option("--base-url", help="Address of the API; plain http for this machine only."),
@@ -299,13 +302,14 @@ def status(**given: Any) -> None:
     from rd_import.ledger_rows import from_us
     from rd_import.terminal import status_text
 
-    path = _ledger_path(given)
-    if not path.exists():
-        _say(f"there is no ledger at {path} yet: nothing was sent from here.")
+    with contextlib.closing(_ledger_store(given)) as store:
+        name, there = store.name, store.exists()
+    if not there:
+        _say(f"there is no ledger at {name} yet: nothing was sent from here.")
         if given["as_json"]:
             _print_json(runs=[])
         return
-    with Ledger.open(path) as ledger:
+    with Ledger.open(store) as ledger:
         found = [
             {
                 "run_id": run["run"],
@@ -322,7 +326,7 @@ def status(**given: Any) -> None:
     if given["as_json"]:
         _print_json(runs=found)
     else:
-        click.echo(status_text(found, ledger_path=path))
+        click.echo(status_text(found, ledger=name))
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -418,7 +422,7 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
     from rd_import.ledger import Ledger
 
     changed = {}
-    with Ledger.open(_ledger_path(given)) as ledger:
+    with Ledger.open(_ledger_store(given)) as ledger:
         for path in audits:
             facts, known = keys_of_audit(path)
             changed[str(path)] = ledger.join(ledger.account(facts["rd_import.scope"]), known)
@@ -441,10 +445,10 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
     from rd_import.ledger import Ledger
     from rd_import.ledger_check import differences
 
-    path = _ledger_path(given)
-    if not path.exists():
-        raise JobError("no_ledger", path=path)
-    with Ledger.open(path) as ledger:
+    with contextlib.closing(_ledger_store(given)) as store:
+        if not store.exists():
+            raise JobError("no_ledger", path=store.name)
+    with Ledger.open(store) as ledger:
         found = differences(ledger, audits)
     if given["as_json"]:
         _print_json(differences=found, exit_code=1 if found else 0)
@@ -623,15 +627,15 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
     return pairs
 
 
-def _named_ledger(given: dict[str, Any]) -> Path | None:
-    named = given["ledger_path"] or os.environ.get("RD_IMPORT_LEDGER")
-    return Path(named) if named else None
+def _named_ledger(given: dict[str, Any]) -> str | None:
+    return given["ledger_named"] or os.environ.get("RD_IMPORT_LEDGER") or None
 
 
-def _ledger_path(given: dict[str, Any]) -> Path:
+def _ledger_store(given: dict[str, Any]) -> Store:
+    from rd_import.ledger_store import store_of
     from rd_import.session import default_ledger_path
 
-    return _named_ledger(given) or default_ledger_path()
+    return store_of(_named_ledger(given) or default_ledger_path())
 
 
 def _account(given: dict[str, Any], sandbox: Sandbox | None) -> Account:
@@ -658,24 +662,25 @@ def _session(
     account: Account,
     given: dict[str, Any],
     stack: contextlib.ExitStack,
-    ledger_path: Path | None = None,
+    own_ledger: Path | None = None,
 ) -> Session:
     from rd_import.session import Session
 
-    path = ledger_path or _named_ledger(given)
+    named = own_ledger or _named_ledger(given)
     announce = (
-        (lambda _: None) if ledger_path else _announce_ledger
+        (lambda _: None) if own_ledger else _announce_ledger
     )  # a practice run has a ledger of its own
     opened = Session.open(
-        account, path, timeout_s=given.get("timeout", 60.0), on_new_ledger=announce
+        account, named, timeout_s=given.get("timeout", 60.0), on_new_ledger=announce
     )
     return stack.enter_context(opened)
 
 
 def _known_session(given: dict[str, Any], stack: contextlib.ExitStack) -> Session | None:
     """Open what a run would use, if ledger and credentials are there already; `check` makes none."""
-    if not _ledger_path(given).exists():
-        return None
+    with contextlib.closing(_ledger_store(given)) as store:
+        if not store.exists():
+            return None
     try:
         account = _account(given, None)
     except AccountError:
@@ -683,9 +688,9 @@ def _known_session(given: dict[str, Any], stack: contextlib.ExitStack) -> Sessio
     return _session(account, given, stack)
 
 
-def _announce_ledger(path: Path) -> None:
+def _announce_ledger(name: str) -> None:
     _say(
-        f"a new ledger begins at {path}: nothing sent before it is known here\n"
+        f"a new ledger begins at {name}: nothing sent before it is known here\n"
         "hint: bring earlier audits with `rd-import ledger add AUDIT…`"
     )
 
@@ -719,7 +724,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     folder = prepare(job, clock)
     if given["in_sandbox"]:
         stack.callback(folder.remove)  # the server that it was sent to ends with this run
-    own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_path"] else None
+    own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_named"] else None
     unsent = stack.enter_context(_removed_unless_sent(folder))
     session = _session(account, given, stack, own)
     earlier = unfinished_run(job, folder, session.ledger, session.number)
@@ -844,7 +849,7 @@ def _pending_run(
         if mine and any(states.get(state) for state in ("not_sent", "deferred")):
             folder, audit_path = _run_folder(session, one["run"])
             return folder, given["audit_path"] or audit_path
-    raise JobError("nothing_to_resume", path=session.ledger.path)
+    raise JobError("nothing_to_resume", path=session.ledger.store.name)
 
 
 def _run_folder(session: Session, run: str, *, needs_bodies: bool = True) -> tuple[RunFolder, Path]:
@@ -856,7 +861,7 @@ def _run_folder(session: Session, run: str, *, needs_bodies: bool = True) -> tup
     found = next((one for one in session.ledger.runs() if one["run"] == run), None)
     kept = Path(run) if Path(run).is_dir() else state_folder() / "runs" / run
     if found is None and not kept.is_dir():
-        raise JobError("no_such_run", run=run, path=session.ledger.path)
+        raise JobError("no_such_run", run=run, path=session.ledger.store.name)
     if found is None:
         folder = RunFolder.open(kept)
         return folder, default_audit_path(folder.facts["exports"][0]["path"], SystemClock().now())

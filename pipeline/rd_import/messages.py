@@ -143,7 +143,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "ledger_replaced": (
         "the ledger `{path}` was moved or replaced while this run was sending; the run stopped.",
-        "put the earlier file back, or rebuild it: rd-import ledger add AUDIT…; then run the same command again",
+        "put the earlier one back, or rebuild it: rd-import ledger add AUDIT…; then run the same command again",
     ),
     "run_folder_lost": (
         "the run folder `{path}` is gone or not whole.",
@@ -245,6 +245,19 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "ledger_unusable": (
         "the ledger `{path}` cannot be used: {reason}.",
         "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
+    ),
+    "ledger_unreachable": (
+        "the ledger `{path}` cannot be used: {reason}",
+        "mend the address, the server, the role's rights or its password (PGPASSWORD, ~/.pgpass), then run the same "
+        "command again; what was sent stands in the ledger",
+    ),
+    "bad_ledger_address": (
+        "the ledger's address cannot be read.",
+        "write it as postgresql://USER@HOST/DATABASE, the password apart in PGPASSWORD or ~/.pgpass",
+    ),
+    "ledger_of_other_database": (
+        "a ledger can be a file or a PostgreSQL database, not `{scheme}://`.",
+        "name a path, or an address such as postgresql://USER@HOST/DATABASE",
     ),
     "ledger_of_other_version": (
         "the ledger `{path}` is of schema version {version}, which this version does not read.",

@@ -180,9 +180,9 @@ def _next_steps(result: RunResult) -> Iterator[str]:
         yield f"the rest may go after `not_before` in the audit: rd-import resume {result.run_id}"
 
 
-def status_text(found: list[dict[str, Any]], *, ledger_path: Path) -> str:
+def status_text(found: list[dict[str, Any]], *, ledger: str) -> str:
     """Write the runs of a ledger, the newest first, each with the command that goes on."""
-    lines = [f"ledger: {ledger_path}"]
+    lines = [f"ledger: {ledger}"]
     for run in found:
         states = ", ".join(f"{rows:,} {state}" for state, rows in (run["states"] or {}).items())
         stand = "is running" if run["running"] else states or "was interrupted"
