@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format catalogue lock wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue lock bench wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,13 @@ lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv
 	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
 	$(UV_LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+bench: $(VENV)/dev.stamp ## measure rd-import and what else people use side by side; writes docs/performance.md
+	@test -d $(VENV)-bench || $(BIN)/python -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install "pip>=25.1"
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --group bench
+	$(BIN)/python bench/run.py --peers $(VENV)-bench/bin/python
+	$(BIN)/python bench/page.py
 
 wheel: $(VENV)/dev.stamp ## build dist/*.whl
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .

@@ -296,9 +296,21 @@ def test_a_decision_not_yet_used_can_be_withdrawn(
     assert (taken_back.code, taken_back.json["states"]["unknown"]) == (5, 5)
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert {row["resolved_as"] for row in rows} == {None}
-    resent = rd_import("resolve", run, "--resend", "--why", "not there", "--json")
-    assert (resent.code, resent.json["states"]) == (0, {"accepted": 20})
+    assert rd_import("resolve", run, "--resend", "--why", "not there", "--json").code == 5
+    again = rd_import(*job(tmp_path / "a.csv", 20, 5))
+    assert (again.code, again.json["states"]) == (0, {"already_accepted": 15, "accepted": 5})
     assert [registered(sandbox)[number] for number in (5, 6, 10, 11)] == [1, 2, 2, 1]
+
+
+def test_once_a_person_has_closed_all_that_was_unknown_nobody_s_data_is_kept(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    done = unknowns(tmp_path, rd_import, sandbox)
+    folder = Path(done.json["run_folder"])
+    contents = (folder / "bodies.arrow", folder / "source.arrow")
+    assert all(path.exists() for path in contents)
+    rd_import("resolve", done.json["run_id"], "--left", "--why", "no idea")
+    assert not any(path.exists() for path in contents)
 
 
 def test_a_decision_needs_its_reason_and_only_what_is_unknown_can_be_decided(

@@ -198,6 +198,8 @@ def test_no_text_stands_where_it_is_printed(module: str) -> None:
         for word in ast.walk(call)
         if isinstance(word, ast.Constant) and isinstance(word.value, str)
     ]
-    help_of_options = {text for _, _, _, text in help_texts()}
+    apart = {text for _, _, _, text in help_texts()} | {
+        "not an address"
+    }  # a bad event of the probe
     sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,},? [a-z]{2,}", text)]
-    assert [text for text in sentences if text not in help_of_options] == []
+    assert [text for text in sentences if text not in apart] == []

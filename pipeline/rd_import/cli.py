@@ -382,7 +382,7 @@ def resolve(
 
     with contextlib.ExitStack() as stack:
         session = _session(_account(given, None), given, stack)
-        folder, audit_path = _run_folder(session, run)
+        folder, audit_path = _run_folder(session, run, needs_bodies=False)
         chosen = unknown_events(
             folder,
             session.ledger,
@@ -408,7 +408,11 @@ def resolve(
             )
         _say(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
         job = _job_of(folder, given)
-        if done.ordered:
+        if done.ordered and not folder.has_bodies:
+            _say(
+                "what they hold is no longer kept here: import the same file again, and they go once"
+            )
+        if done.ordered and folder.has_bodies:
             code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
         else:
             code = _rewrite_audit(folder, audit_path, session, given)
@@ -886,7 +890,7 @@ def _pending_run(
     raise JobError("nothing_to_resume", path=session.ledger.store.name)
 
 
-def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
+def _run_folder(session: Session, run: str, *, needs_bodies: bool = True) -> tuple[RunFolder, Path]:
     """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet."""
     from rd_import.audit import default_audit_path
     from rd_import.pipeline import SystemClock
@@ -904,7 +908,7 @@ def _run_folder(session: Session, run: str) -> tuple[RunFolder, Path]:
     if session.ledger.is_running(run):
         raise JobError("is_running", run=run)
     folder = RunFolder.open(Path(found["folder"]))
-    if not folder.has_bodies:
+    if needs_bodies and not folder.has_bodies:
         raise JobError("bodies_gone", run=run)
     return folder, Path(found["audit_path"])
 

@@ -135,6 +135,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "status.interrupted": "was interrupted",
     # resolve
     "resolve.event": "{event_type}, row {row} of {path}: {who}",
+    "resolve.no_contact": "its contact is no longer kept here",
     "resolve.what": "It left, and no usable answer came. Look the contact up in RD Station.",
     "resolve.resend": (
         "resend: it goes once more; if it was registered, the contact has it twice and automations fire twice."

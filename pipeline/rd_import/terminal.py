@@ -195,11 +195,8 @@ def status_text(found: list[dict[str, Any]], *, ledger: str) -> str:
 
 def unknown_event_text(event: UnknownEvent) -> str:
     """Write one unknown event with its contact, and what each decision means."""
-    who = (
-        f"{plain(event.email)}, {plain(event.identifier)}"
-        if event.identifier
-        else plain(event.email)
-    )
+    contact = event.email or say("resolve.no_contact")
+    who = f"{plain(contact)}, {plain(event.identifier)}" if event.identifier else plain(contact)
     title = say(
         "resolve.event",
         event_type=event.event_type,
