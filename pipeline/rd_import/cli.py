@@ -409,9 +409,7 @@ def resolve(
         _say(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
         job = _job_of(folder, given)
         if done.ordered and not folder.has_bodies:
-            _say(
-                "what they hold is no longer kept here: import the same file again, and they go once"
-            )
+            _say(messages.say("resolve.bodies_gone"))
         if done.ordered and folder.has_bodies:
             code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
         else:

@@ -150,6 +150,9 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{count:n} decided, {refused:n} left as they are",
         "{count:n} decided, {refused:n} left as they are",
     ),
+    "resolve.bodies_gone": (
+        "what they hold is no longer kept here: import the same file again, and they go once"
+    ),
     # ledger
     "ledger.taken": ("{path}: {count:n} key taken over", "{path}: {count:n} keys taken over"),
     "ledger.differences": ("{count:n} difference", "{count:n} differences"),
