@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format lock wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue lock bench wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -23,11 +23,14 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace and not postgres"
 
-test-all: test ## test, then run the slow tests
-	@command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends strace; }
-	$(BIN)/pytest -n $(WORKERS) -m "slow or strace"
+test-all: test ## test, then run the slow tests and those that need PostgreSQL
+	@missing=; \
+	command -v strace >/dev/null || missing+=' strace'; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=' postgresql'; \
+	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
+	$(BIN)/pytest -n $(WORKERS) -m "slow or strace or postgres"
 
 lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 	$(BIN)/ruff check .
@@ -39,10 +42,20 @@ format: $(VENV)/dev.stamp ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+catalogue: $(VENV)/dev.stamp ## bring the translations' entries up to date
+	$(BIN)/python tools/catalogue.py
+
 lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv
 	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
 	$(UV_LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+bench: $(VENV)/dev.stamp ## measure rd-import and what else people use side by side; writes docs/performance.md
+	@test -d $(VENV)-bench || $(BIN)/python -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install "pip>=25.1"
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --group bench
+	$(BIN)/python bench/run.py --peers $(VENV)-bench/bin/python
+	$(BIN)/python bench/page.py
 
 wheel: $(VENV)/dev.stamp ## build dist/*.whl
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .

@@ -221,6 +221,41 @@ def test_a_label_belongs_to_the_refresh_tokens_that_it_began_with(tmp_path: Path
     assert error.value.exit_code == 2
 
 
+def test_a_label_with_a_refresh_token_never_seen_before_is_on_trust(tmp_path: Path) -> None:
+    """Somebody authorised anew, or the token is another account's: only the person knows."""
+    first = {"client_id": "app", "client_secret": "s", "refresh_token": "first"}
+    renewed = first | {"refresh_token": "of a new authorisation"}
+    assert not opened(tmp_path / "a.db", "shop", **first)
+    assert opened(tmp_path / "a.db", "shop", **renewed)
+    assert not opened(tmp_path / "a.db", "shop", **renewed)
+
+
+@pytest.mark.parametrize("sign", ["CI", "KUBERNETES_SERVICE_HOST", "a container's mark"])
+def test_where_the_disk_may_be_gone_after_the_run_the_ledger_must_be_named(
+    sign: str, tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sign.isupper():
+        monkeypatch.setenv(sign, "true")
+    else:
+        (tmp_path / ".dockerenv").touch()
+        monkeypatch.setattr("rd_import.session.CONTAINER_MARKS", (tmp_path / ".dockerenv",))
+    monkeypatch.setenv("RD_IMPORT_TOKEN", OPAQUE)
+    address = ("--base-url", "https://api.invalid", "--yes")
+    done = rd_import(save(tmp_path / "a.csv", orders(3)), *TYPE, *address)
+    assert done.code == 2
+    assert "--ledger" in done.err
+    assert not (tmp_path / "state").exists() or not list((tmp_path / "state").rglob("ledger.db"))
+    assert opened(tmp_path / "kept.db", "shop", token=OPAQUE)
+
+
+def test_on_this_machine_a_practice_server_needs_no_named_ledger(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    assert rd_import(*job(tmp_path / "a.csv", 3)).code == 0
+    assert registered(sandbox) == dict.fromkeys(range(1, 4), 1)
+
+
 def test_a_rotated_refresh_token_is_of_the_same_account(
     tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ numbers are those of the design's list.
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from conftest import Command
 from rd_import import audit, pipeline, send
 from rd_import.key_line import Fact, KeyLine, Lost, Policy
 from rd_import.ledger import Claim, Decision, Ledger
 from rd_import.ledger_rows import Mark, write_lines
+from rd_import.ledger_store import SqliteStore
 from rd_import.sandbox import Sandbox
 from rd_import.send import Sending
 from rd_import.values import PlannedEvent
@@ -88,8 +91,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with Ledger.open(tmp_path / "ledger.db") as ledger:
+def stage(tmp_path: Path, place: Path | str) -> Iterator[Stage]:
+    with Ledger.open(place) as ledger:
         yield Stage(ledger, World(tmp_path, ledger.account("here"), Clock(), Server()))
 
 
@@ -358,13 +361,32 @@ def only_surely_dead_processes_are_reaped(monkeypatch: pytest.MonkeyPatch) -> No
 def c20_a_process_stops_when_its_ledger_is_replaced(stage: Stage) -> list[str]:
     a, _, network = stage.process([E0, E1], body=130)
     next(a)
-    stage.ledger.path.rename(stage.ledger.path.with_suffix(".lost"))
-    stage.ledger.path.write_bytes(stage.ledger.path.with_suffix(".lost").read_bytes())
+    _put_a_copy_in_its_place(stage.ledger.store)
     try:
         run_to_end(a)
     except pipeline.LedgerError:
         return []
     return [f"{network.started} requests were made, the last ones written into the void"]
+
+
+def _put_a_copy_in_its_place(store: Any) -> None:
+    """A backup is restored while somebody sends."""
+    if isinstance(store, SqliteStore):
+        store.path.rename(store.path.with_suffix(".lost"))
+        store.path.write_bytes(store.path.with_suffix(".lost").read_bytes())
+        return
+    with store._engine.begin() as connection:
+        tables = sa.inspect(connection).get_table_names("rd_import")
+        connection.execute(sa.text("ALTER SCHEMA rd_import RENAME TO lost"))
+        connection.execute(sa.text("CREATE SCHEMA rd_import"))
+        for table in tables:
+            connection.execute(
+                sa.text(f"CREATE TABLE rd_import.{table} (LIKE lost.{table} INCLUDING ALL)")
+            )
+        for table in set(tables) - {"requests"}:
+            connection.execute(
+                sa.text(f"INSERT INTO rd_import.{table} SELECT * FROM lost.{table}")  # noqa: S608
+            )
 
 
 def replaced_ledgers_are_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +494,7 @@ def _dies_after_the_body_left(monkeypatch: pytest.MonkeyPatch) -> None:
             self._service = service
 
         def start(self, events: list[bytes]) -> int:
-            self._service.post(events)
+            self._service.post(events, time.time())
             raise Crash
 
         def wake(self) -> None: ...

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sysconfig
 import time
+import types
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -64,7 +65,9 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, request: int) -> None:
         seen.append(1)
         if len(seen) == request:
             monkeypatch.setattr(Ledger, "record_accepted", record)
-            raise LedgerError("ledger_unusable", path=ledger.path, reason="a test's disk failed")
+            raise LedgerError(
+                "ledger_unusable", path=ledger.store.name, reason="a test's disk failed"
+            )
         record(ledger, *words, **options)
 
     monkeypatch.setattr(Ledger, "record_accepted", fail)
@@ -293,9 +296,21 @@ def test_a_decision_not_yet_used_can_be_withdrawn(
     assert (taken_back.code, taken_back.json["states"]["unknown"]) == (5, 5)
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert {row["resolved_as"] for row in rows} == {None}
-    resent = rd_import("resolve", run, "--resend", "--why", "not there", "--json")
-    assert (resent.code, resent.json["states"]) == (0, {"accepted": 20})
+    assert rd_import("resolve", run, "--resend", "--why", "not there", "--json").code == 5
+    again = rd_import(*job(tmp_path / "a.csv", 20, 5))
+    assert (again.code, again.json["states"]) == (0, {"already_accepted": 15, "accepted": 5})
     assert [registered(sandbox)[number] for number in (5, 6, 10, 11)] == [1, 2, 2, 1]
+
+
+def test_once_a_person_has_closed_all_that_was_unknown_nobody_s_data_is_kept(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    done = unknowns(tmp_path, rd_import, sandbox)
+    folder = Path(done.json["run_folder"])
+    contents = (folder / "bodies.arrow", folder / "source.arrow")
+    assert all(path.exists() for path in contents)
+    rd_import("resolve", done.json["run_id"], "--left", "--why", "no idea")
+    assert not any(path.exists() for path in contents)
 
 
 def test_a_decision_needs_its_reason_and_only_what_is_unknown_can_be_decided(
@@ -755,3 +770,21 @@ def test_a_known_order_with_another_contact_is_a_conflict(
         assert "another contact" in row["error_message"]
         assert "somebody.else" not in str(done.audit)
     assert registered(sandbox) == dict.fromkeys((1, 2, 3), 1)
+
+
+def test_after_a_sleep_between_mark_and_first_byte_nothing_leaves_by_the_old_mark(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine sleeps an hour right after the second claim: others may have decided on its events since."""
+    real, asked = time.time, iter(range(10**6))
+
+    def after_a_sleep() -> float:
+        return real() + (3600 if next(asked) == 1 else 0)
+
+    monkeypatch.setattr("rd_import.service.time", types.SimpleNamespace(time=after_a_sleep))
+    audit = tmp_path / "a.parquet"
+    done = rd_import(*job(tmp_path / "a.csv", 15, 5), "--audit", audit)
+    assert (done.code, done.json["states"]) == (0, {"accepted": 15})
+    assert registered(sandbox) == dict.fromkeys(range(1, 16), 1)
+    requests = json.loads(pq.read_metadata(audit).metadata[b"rd_import.requests"])
+    assert [one["outcome"] for one in requests].count("not accepted") == 1

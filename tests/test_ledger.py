@@ -48,8 +48,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
+def sqlite_ledger(path: Path) -> Iterator[Ledger]:
     with Ledger.open(path) as opened:
+        assert opened.account(SCOPE) == 1
+        yield opened
+
+
+@pytest.fixture
+def ledger(place: Path | str) -> Iterator[Ledger]:
+    with Ledger.open(place) as opened:
         assert opened.account(SCOPE) == 1
         yield opened
 
@@ -57,24 +64,24 @@ def ledger(path: Path) -> Iterator[Ledger]:
 # --- durable --------------------------------------------------------------------------------------
 
 
-def test_a_mark_is_on_disk_before_the_claim_returns(ledger: Ledger, path: Path) -> None:
+def test_a_mark_is_on_disk_before_the_claim_returns(sqlite_ledger: Ledger, path: Path) -> None:
     """The body leaves after that: a process that dies then must be known to have sent."""
-    ledger.claim(mark_of("r1"), EVENTS, now=NOW)
+    sqlite_ledger.claim(mark_of("r1"), EVENTS, now=NOW)
     with contextlib.closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT request, state FROM requests").fetchall() == [("r1", "sent")]
         held = other.execute("SELECT event_key, request FROM keys ORDER BY event_key").fetchall()
     assert held == [(key, "r1") for key in KEYS]
 
 
-def test_every_commit_waits_for_the_disk(ledger: Ledger) -> None:
+def test_every_commit_waits_for_the_disk(sqlite_ledger: Ledger) -> None:
     """`synchronous=FULL` (2): a power cut after the first byte must not take the mark back."""
-    with ledger._engine.connect() as connection:
+    with sqlite_ledger.store._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
-def test_outcomes_are_there_when_the_ledger_is_opened_again(path: Path) -> None:
-    with Ledger.open(path) as before:
+def test_outcomes_are_there_when_the_ledger_is_opened_again(place: Path | str) -> None:
+    with Ledger.open(place) as before:
         account = before.account(SCOPE)
         mark = mark_of("r1")
         before.claim(mark, EVENTS, now=NOW)
@@ -82,7 +89,7 @@ def test_outcomes_are_there_when_the_ledger_is_opened_again(path: Path) -> None:
             mark, EVENTS, ["u0", "u1", "u2"], batch_uuid="b", proof="200", now=LATER
         )
         facts = (before.ledger_id, before.secret)
-    with Ledger.open(path) as after:
+    with Ledger.open(place) as after:
         assert (after.ledger_id, after.secret) == facts
         assert after.account(SCOPE) == after.known_account(SCOPE) == account
         lines = after.lines(account, KEYS)
@@ -92,12 +99,12 @@ def test_outcomes_are_there_when_the_ledger_is_opened_again(path: Path) -> None:
         assert (request.marked_at, request.answered_at) == (NOW, LATER)
 
 
-def test_what_a_process_left_as_sent_is_still_sent_for_the_next_one(path: Path) -> None:
+def test_what_a_process_left_as_sent_is_still_sent_for_the_next_one(place: Path | str) -> None:
     """Nobody takes it for free: the dead process's body may be on the wire."""
-    with Ledger.open(path) as before:
+    with Ledger.open(place) as before:
         before.account(SCOPE)
         before.claim(mark_of("r1"), EVENTS, now=NOW)
-    with Ledger.open(path) as after:
+    with Ledger.open(place) as after:
         claim = after.claim(mark_of("r2", run="another"), EVENTS, now=LATER)
         assert claim.won == ()
         assert claim.lost == dict.fromkeys(KEYS, Lost.SENT)
@@ -145,7 +152,7 @@ def test_the_events_that_were_not_named_are_released(ledger: Ledger) -> None:
 # --- exclusive ------------------------------------------------------------------------------------
 
 
-def test_two_openers_never_win_the_same_key(path: Path) -> None:
+def test_two_openers_never_win_the_same_key(place: Path | str) -> None:
     """Eight of them claim the same body at once, each beginning elsewhere."""
     events = [event(number) for number in range(60)]
     start = Barrier(8, timeout=20)
@@ -157,13 +164,13 @@ def test_two_openers_never_win_the_same_key(path: Path) -> None:
         return [one.ordinal for one in claim.won]
 
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as pool:
-        openers = [stack.enter_context(Ledger.open(path)) for _ in range(8)]
+        openers = [stack.enter_context(Ledger.open(place)) for _ in range(8)]
         openers[0].account(SCOPE)
         won = list(pool.map(claim, openers, range(8)))
         lines = openers[0].lines(1, [one.key for one in events])
     assert sorted(number for numbers in won for number in numbers) == list(range(60))
-    for place, numbers in enumerate(won):
-        assert all(lines[event(number).key].request == f"r{place}" for number in numbers)
+    for opener, numbers in enumerate(won):
+        assert all(lines[event(number).key].request == f"r{opener}" for number in numbers)
 
 
 def test_what_is_lost_is_cut_and_the_rest_goes_in_body_order(ledger: Ledger) -> None:
@@ -198,23 +205,23 @@ def test_accounts_do_not_share_keys(ledger: Ledger) -> None:
     assert ledger.claim(Mark("r2", other, "run", "p", 1), EVENTS, now=NOW).won == tuple(EVENTS)
 
 
-def test_many_openers_of_a_new_ledger_make_one(path: Path) -> None:
+def test_many_openers_of_a_new_ledger_make_one(place: Path | str) -> None:
     """A scheduler starts its tasks at the same second."""
     start = Barrier(8, timeout=20)
 
     def identity(_: int) -> tuple[str, bytes]:
         start.wait()
-        with Ledger.open(path) as opened:
+        with Ledger.open(place) as opened:
             return opened.ledger_id, opened.secret
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(identity, range(8)))) == 1
 
 
-def test_slots_of_two_openers_never_overlap(path: Path) -> None:
+def test_slots_of_two_openers_never_overlap(place: Path | str) -> None:
     """All runs of an account share its requests a minute."""
     interval = timedelta(seconds=0.5)
-    with Ledger.open(path) as first, Ledger.open(path) as second, ThreadPoolExecutor(4) as pool:
+    with Ledger.open(place) as first, Ledger.open(place) as second, ThreadPoolExecutor(4) as pool:
         account = first.account(SCOPE)
         taken = pool.map(
             lambda number: (first, second)[number % 2].take_slot(
@@ -288,9 +295,9 @@ def modes(folder: Path) -> dict[str, str]:
     return {one.name: oct(stat.S_IMODE(one.stat().st_mode)) for one in folder.iterdir()}
 
 
-def test_only_its_owner_can_read_a_ledger(ledger: Ledger, path: Path) -> None:
+def test_only_its_owner_can_read_a_ledger(sqlite_ledger: Ledger, path: Path) -> None:
     """It holds the secret that contacts are hashed with; its journals hold the same."""
-    ledger.claim(mark_of("r1"), EVENTS, now=NOW)
+    sqlite_ledger.claim(mark_of("r1"), EVENTS, now=NOW)
     files = {name: mode for name, mode in modes(path.parent).items() if name.startswith("ledger")}
     assert set(files) == {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
     assert set(files.values()) == {"0o600"}
@@ -435,24 +442,24 @@ def test_a_ledger_that_is_cut_off_is_refused(path: Path) -> None:
     assert "cannot be used" in sentence_of(path)
 
 
-def test_a_locked_ledger_is_refused_and_says_so(ledger: Ledger, path: Path) -> None:
+def test_a_locked_ledger_is_refused_and_says_so(sqlite_ledger: Ledger, path: Path) -> None:
     """Another program holds it for longer than we wait."""
-    with ledger._engine.connect() as connection:
+    with sqlite_ledger.store._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 20")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="is locked by another program"):
-            ledger.claim(mark_of("r1"), EVENTS, now=NOW)
+            sqlite_ledger.claim(mark_of("r1"), EVENTS, now=NOW)
         other.execute("ROLLBACK")
-    assert ledger.claim(mark_of("r1"), EVENTS, now=NOW).won == tuple(EVENTS)
+    assert sqlite_ledger.claim(mark_of("r1"), EVENTS, now=NOW).won == tuple(EVENTS)
 
 
-def test_a_ledger_can_be_read_while_another_writes(ledger: Ledger, path: Path) -> None:
+def test_a_ledger_can_be_read_while_another_writes(sqlite_ledger: Ledger, path: Path) -> None:
     """`status` must work during a run."""
-    ledger.claim(mark_of("r1"), EVENTS, now=NOW)
+    sqlite_ledger.claim(mark_of("r1"), EVENTS, now=NOW)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert set(ledger.lines(1, KEYS)) == set(KEYS)
+        assert set(sqlite_ledger.lines(1, KEYS)) == set(KEYS)
 
 
 def test_what_fails_half_way_leaves_nothing_half_written(ledger: Ledger) -> None:

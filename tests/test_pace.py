@@ -119,14 +119,20 @@ class Line:
 
 
 def send(  # one parameter for each thing that a world is made of
-    path: Path, *, per_minute: int, window: str, requests: Sequence[int], seed: int, slowest: float
+    place: Path | str,
+    *,
+    per_minute: int,
+    window: str,
+    requests: Sequence[int],
+    seed: int,
+    slowest: float,
 ) -> tuple[Server, list[Line], list[Sending], timedelta]:
     """Let one process per entry of `requests` send that many, all of one account, through one ledger."""
     dice = random.Random(seed)
     time = Time(len(requests))
     behaviour = Behaviour(requests_per_minute=per_minute, quota_window=window)
     server = Server(behaviour, Quota(time.now))
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         account = ledger.account("paced")
     lines: list[Line] = []
     done: list[Sending] = []
@@ -134,7 +140,7 @@ def send(  # one parameter for each thing that a world is made of
 
     def live(line: Line, first: int, number: int, seed: int) -> None:
         try:
-            with Ledger.open(path) as ledger:
+            with Ledger.open(place) as ledger:
                 time.sleep_until(line.who, START)
                 sender = Sender(
                     ledger=ledger,
@@ -206,11 +212,11 @@ def test_a_paced_run_meets_no_429_and_takes_hardly_longer_than_the_quota_demands
 @pytest.mark.parametrize("window", ["sliding", "fixed"])
 @pytest.mark.parametrize(("processes", "slowest"), [(2, 0.4), (2, 0.9), (3, 0.9)])
 def test_processes_of_one_account_share_its_quota(
-    processes: int, slowest: float, window: str, tmp_path: Path
+    processes: int, slowest: float, window: str, place: Path | str
 ) -> None:
     each = 330 // processes
     server, lines, done, took = send(
-        tmp_path / "ledger.db",
+        place,
         per_minute=120,
         window=window,
         requests=[each] * processes,

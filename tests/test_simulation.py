@@ -84,9 +84,9 @@ def one_run(seed: int, ledger: Ledger, folder: Path) -> dict[str, int]:
     return dict(states)
 
 
-def many_runs(seeds: range, folder: Path) -> None:
+def many_runs(seeds: range, folder: Path, place: Path | str) -> None:
     states: Counter[str] = Counter()
-    with Ledger.open(folder / "ledger.db") as ledger:
+    with Ledger.open(place) as ledger:
         for seed in seeds:
             states.update(one_run(seed, ledger, folder))
     assert min(states["accepted"], states["unknown"]) > 0
@@ -95,14 +95,19 @@ def many_runs(seeds: range, folder: Path) -> None:
 @pytest.mark.parametrize("part", range(8))
 def test_the_promise_holds_in_hundreds_of_faulty_runs(part: int, tmp_path: Path) -> None:
     """`accepted ⊆ server ⊆ accepted ∪ unknown` after every step, and nothing twice unless it was ordered."""
-    many_runs(range(part, 400, 8), tmp_path)
+    many_runs(range(part, 400, 8), tmp_path, tmp_path / "ledger.db")
+
+
+@pytest.mark.postgres
+def test_the_promise_holds_on_postgresql(postgres: str, tmp_path: Path) -> None:
+    many_runs(range(60), tmp_path, postgres)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_promise_holds_in_thousands_of_faulty_runs(part: int, tmp_path: Path) -> None:
     """The same, over many more seeds: RD_IMPORT_SIMULATIONS says how many."""
-    many_runs(range(400 + part, 400 + SEEDS, PARTS), tmp_path)
+    many_runs(range(400 + part, 400 + SEEDS, PARTS), tmp_path, tmp_path / "ledger.db")
 
 
 def test_the_same_seed_gives_the_same_ledger(tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_the_same_seed_gives_the_same_ledger(tmp_path: Path) -> None:
         with Ledger.open(tmp_path / f"{name}.db") as ledger:
             for seed in range(20):
                 one_run(seed, ledger, tmp_path)
-            with ledger._engine.connect() as connection:
+            with ledger.store.reading() as connection:
                 tables = ("keys", "requests", "refusals", "runs", "accounts")
                 wanted = [f"SELECT * FROM {name}" for name in tables]  # noqa: S608
                 dumps.append([sorted(map(repr, connection.exec_driver_sql(one))) for one in wanted])

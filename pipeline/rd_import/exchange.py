@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -34,7 +35,9 @@ class ThreadedExchange:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.max_events = service.max_events
-        self._orders: queue.SimpleQueue[tuple[int, Sequence[bytes]] | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[int, Sequence[bytes], float] | None] = (
+            queue.SimpleQueue()
+        )
         self._answers: queue.SimpleQueue[tuple[int, Observation] | None] = queue.SimpleQueue()
         self._threads = 0
         self._waiting = 0
@@ -49,7 +52,7 @@ class ThreadedExchange:
             threading.Thread(
                 target=self._work, daemon=True, name=f"rd-import {self._threads}"
             ).start()
-        self._orders.put((self._handles, events))
+        self._orders.put((self._handles, events, time.time()))
         return self._handles
 
     def wait(self, seconds: float) -> list[tuple[int, Observation]]:
@@ -80,5 +83,5 @@ class ThreadedExchange:
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
-            handle, events = order
-            self._answers.put((handle, self._service.post(events)))
+            handle, events, marked_at = order
+            self._answers.put((handle, self._service.post(events, marked_at)))

@@ -9,18 +9,13 @@ import contextlib
 import hmac
 import json
 import secrets
-import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-import filelock
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.dialects import sqlite
-from tenacity import Retrying, stop_after_delay, wait_random
 
 from rd_import.errors import LedgerError
 from rd_import.key_line import KeyLine, Lost, Policy, Unresolvable
@@ -34,6 +29,7 @@ from rd_import.ledger_rows import (
     in_batches,
     in_parts,
     insert_claimed,
+    insert_into,
     moment_of,
     note_fresh,
     read_lines,
@@ -57,9 +53,10 @@ from rd_import.ledger_schema import (
     requests,
     resolutions,
     runs,
+    version_of,
 )
+from rd_import.ledger_store import Store, store_of
 from rd_import.outcome import ApiError
-from rd_import.run_folder import private_folder
 from rd_import.values import PlannedEvent
 
 PROCESS_ENDED: Final = "its process ended before the answer"
@@ -141,53 +138,43 @@ class Resolution:
 class Ledger:
     """An open ledger. Use `Ledger.open`."""
 
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._engine = engine
-        self.path = path
-        self._inode = path.stat().st_ino
-        self._locks: dict[str, filelock.FileLock] = {}
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._reading, self._writing = store.reading, store.writing
         with self._reading() as connection:
             facts = {row.name: row.value for row in connection.execute(sa.select(meta))}
+            self._identity = store.identity(connection)
         self.ledger_id = facts["ledger_id"]
         self.secret = bytes.fromhex(facts["secret"])
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open a ledger, making a new one where there is none and bringing an older one up to date.
+    def open(cls, named: str | Path | Store) -> Self:
+        """Open a ledger by path or address, making a new one where there is none and bringing an older one up to date.
 
         Raises:
-            LedgerError: The file is no ledger, damaged, locked, of a newer version, or cannot be written.
+            JobError: It is an address, and none of a database that can hold a ledger.
+            LedgerError: It is no ledger, damaged, locked, of a newer version, or cannot be reached or written.
         """
-        _refuse_what_is_no_ledger(path)
-        private_folder(path.parent)
-        with _clear_errors(path):
-            if not path.exists():
-                path.touch(mode=0o600)
-        url = sa.URL.create("sqlite", database=str(path))
-        engine = sa.create_engine(url, connect_args={"timeout": 30, "isolation_level": None})
-        event.listen(engine, "connect", _prepare_connection)
-        event.listen(engine, "begin", _begin)
-        with _clear_errors(path):
-            with engine.begin() as connection:
-                version = _version(connection)
+        store = store_of(named) if isinstance(named, str | Path) else named
+        with contextlib.ExitStack() as unless_opened:
+            unless_opened.callback(store.close)
+            store.open()
+            with store.writing() as connection:
+                version = version_of(connection)
                 if version is None:
-                    if sa.inspect(connection).get_table_names():
-                        raise LedgerError("not_a_ledger", path=path)
                     metadata.create_all(connection)
                     _write_facts(connection)
                 elif version > SCHEMA_VERSION:
-                    raise LedgerError("ledger_of_other_version", path=path, version=version)
+                    raise LedgerError("ledger_of_other_version", path=store.name, version=version)
                 else:
                     migrate(connection, version)
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                path.chmod(0o600)
-            return cls(engine, path)
+            ledger = cls(store)
+            unless_opened.pop_all()
+        return ledger
 
     def close(self) -> None:
         """Close every connection and give back every lock."""
-        for lock in self._locks.values():
-            lock.release()
-        self._engine.dispose()
+        self.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +188,9 @@ class Ledger:
         """Give the number of an account, from now on known."""
         with self._writing() as connection:
             connection.execute(
-                sqlite.insert(accounts).values(scope=scope, next_slot_us=0).on_conflict_do_nothing()
+                insert_into(connection, accounts)
+                .values(scope=scope, next_slot_us=0)
+                .on_conflict_do_nothing()
             )
             return int(
                 connection.execute(
@@ -252,6 +241,17 @@ class Ledger:
             )
         return None
 
+    def is_new_lineage(self, scope: str, *, kind: str, credential: str) -> bool:
+        """Tell whether a scope that is bound to refresh tokens has never seen this one: a person authorised anew."""
+        mark = hmac.digest(self.secret, f"{kind} {credential}".encode(), "sha256")
+        c = credentials.c
+        with self._reading() as connection:
+            known = connection.execute(
+                sa.select(c.credential).where(c.scope == scope, c.kind == "refresh")
+            ).scalars()
+            marks = {bytes(one) for one in known}
+        return kind == "refresh" and bool(marks) and mark not in marks
+
     def facts(self, account: int) -> AccountFacts:
         """Give what was learnt of an account."""
         with self._reading() as connection:
@@ -267,14 +267,14 @@ class Ledger:
 
     def learn(self, account: int, **learnt: int | bool | None) -> None:
         """Remember facts of an account, by the names of `AccountFacts`."""
-        with self._writing() as connection:
+        with self._writing(account) as connection:
             connection.execute(
                 sa.update(accounts).where(accounts.c.account == account).values(**learnt)
             )
 
     def take_slot(self, account: int, *, now: datetime, interval_s: float) -> datetime:
         """Reserve the account's next free moment, shared by every run on this ledger, and give it."""
-        with self._writing() as connection:
+        with self._writing(account) as connection:
             query = sa.select(accounts.c.next_slot_us).where(accounts.c.account == account)
             slot = max(to_us(now), int(connection.execute(query).scalar_one()))
             later = slot + round(interval_s * 1_000_000)
@@ -285,7 +285,7 @@ class Ledger:
 
     def hold_slots(self, account: int, until: datetime) -> None:
         """Give out no slot before then: the account's quota is used up."""
-        with self._writing() as connection:
+        with self._writing(account) as connection:
             connection.execute(
                 sa.update(accounts)
                 .where(accounts.c.account == account, accounts.c.next_slot_us < to_us(until))
@@ -317,7 +317,7 @@ class Ledger:
                 "started_us": to_us(now),
             }
             connection.execute(
-                sqlite.insert(runs)
+                insert_into(connection, runs)
                 .values(values)
                 .on_conflict_do_update(
                     index_elements=["run"],
@@ -350,30 +350,22 @@ class Ledger:
         Returns:
             False, with nothing entered, where a live process is at work on the run already.
         """
-        private_folder(self._lock_path(process).parent)
-        lock = filelock.FileLock(self._lock_path(process), mode=0o600)
-        lock.acquire(timeout=0)
-        self._locks[process] = lock
+        self.store.show_life(process)
         with self._writing() as connection:
             query = sa.select(processes.c.process).where(processes.c.run == run)
             others = connection.execute(query).scalars().all()
-            alone = all(self._lock_is_gone(other) for other in others)
+            alone = all(self.store.is_dead(other) for other in others)
             if alone:
                 connection.execute(
                     sa.insert(processes).values(process=process, run=run, heartbeat_us=to_us(now))
                 )
         if not alone:
-            self._give_back(process)
+            self.store.end_life(process)
         return alone
-
-    def _give_back(self, process: str) -> None:
-        lock = self._locks.pop(process, None)
-        if lock is not None:
-            lock.release()
-            self._lock_path(process).unlink(missing_ok=True)
 
     def beat(self, process: str, *, now: datetime) -> None:
         """Say that a process is alive."""
+        self.store.keep_life(process)
         with self._writing() as connection:
             connection.execute(
                 sa.update(processes)
@@ -385,7 +377,7 @@ class Ledger:
         """Take a process out; its requests, if any are still marked as sent, are for others to reap."""
         with self._writing() as connection:
             connection.execute(sa.delete(processes).where(processes.c.process == process))
-        self._give_back(process)
+        self.store.end_life(process)
 
     def is_running(self, run: str) -> bool:
         """Tell whether a live process is sending a run."""
@@ -395,7 +387,7 @@ class Ledger:
                 .scalars()
                 .all()
             )
-        return any(not self._lock_is_gone(process) for process in found)
+        return any(not self.store.is_dead(process) for process in found)
 
     def reap(self, account: int, *, now: datetime, by_heartbeat: bool = True) -> int:
         """Put in doubt what dead processes were sending; give how many requests.
@@ -415,32 +407,15 @@ class Ledger:
             silent = heartbeat_us is None or to_us(now) - heartbeat_us > HEARTBEAT_DEAD / timedelta(
                 microseconds=1
             )
-            if not (self._lock_is_gone(process) or (by_heartbeat and silent)):
+            if not (self.store.is_dead(process) or (by_heartbeat and silent)):
                 continue
-            with self._writing() as connection:
+            with self._writing(account) as connection:
                 if self._doubt(connection, account, request):
                     close_request(
                         connection, request, "unknown", PROCESS_ENDED, None, now, state="unknown"
                     )
                     reaped += 1
         return reaped
-
-    def _lock_path(self, process: str) -> Path:
-        return self.path.with_name(self.path.name + ".locks") / f"{process}.lock"
-
-    def _lock_is_gone(self, process: str) -> bool:
-        if process in self._locks:
-            return False
-        path = self._lock_path(process)
-        if not path.exists():
-            return True
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            return False
-        lock.release()
-        return True
 
     # --- keys
 
@@ -476,7 +451,7 @@ class Ledger:
         """
         policy = policy or Policy()
         cautious = Policy(resend_unknown=False, send_changed=policy.send_changed)
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             self._refuse_if_replaced(connection)
             lines = read_lines(connection, mark.account, [one.key for one in events])
             won: list[PlannedEvent] = []
@@ -521,7 +496,7 @@ class Ledger:
         fresh_for: timedelta | None = None,
     ) -> None:
         """Record one uuid per event, in body order; with `fresh_for`, their contacts as created just now."""
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             pairs = list(zip(events, uuids, strict=True))
             if not accept_plain(connection, mark, pairs):
                 lines = read_lines(connection, mark.account, [one.key for one in events])
@@ -552,7 +527,7 @@ class Ledger:
         now: datetime,
     ) -> None:
         """Record that none of a request's events was accepted; they may be claimed again."""
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             self._change(connection, mark, events, lambda line, _: line.was_released(mark.request))
             close_request(connection, mark.request, outcome, proof, http_status, now)
 
@@ -575,7 +550,7 @@ class Ledger:
                 else line.was_released(mark.request)
             )
 
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             self._change(connection, mark, events, after)
             write_refusals(connection, mark.request, errors)
             close_request(connection, mark.request, "refused", proof, http_status, now)
@@ -597,7 +572,7 @@ class Ledger:
                 return line.was_deferred(mark.request, not_before)
             return line.was_released(mark.request)
 
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             self._change(connection, mark, events, after)
             close_request(connection, mark.request, "deferred", proof, 429, now)
 
@@ -605,7 +580,7 @@ class Ledger:
         self, mark: Mark, *, proof: str, http_status: int | None, now: datetime
     ) -> None:
         """Record that nothing tells whether a request was registered: its keys are in doubt."""
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             self._doubt(connection, mark.account, mark.request)
             close_request(
                 connection, mark.request, "unknown", proof, http_status, now, state="unknown"
@@ -620,7 +595,7 @@ class Ledger:
         self, mark: Mark, events: Sequence[PlannedEvent], *, not_before: datetime, now: datetime
     ) -> None:
         """Defer events that were not sent, because their contact has had its share."""
-        with self._writing() as connection:
+        with self._writing(mark.account) as connection:
             lines = read_lines(connection, mark.account, [one.key for one in events])
             insert_claimed(connection, mark, [one for one in events if one.key not in lines], now)
             claimed = {one.key: KeyLine().claimed(mark.request, one.sha) for one in events} | lines
@@ -633,7 +608,7 @@ class Ledger:
         self, account: int, key: bytes, sha: bytes, decision: Decision, *, now: datetime
     ) -> Unresolvable | None:
         """Apply a person's decision to one key, comparing and swapping its line; tell why it does not apply."""
-        with self._writing() as connection:
+        with self._writing(account) as connection:
             line = read_lines(connection, account, [key]).get(key, KeyLine())
             if decision.decision == "withdraw":
                 refused = line.unwithdrawable()
@@ -689,7 +664,7 @@ class Ledger:
     def join(self, account: int, known: Iterable[tuple[bytes, KeyLine]]) -> int:
         """Take over what an audit knew; give how many lines changed. Attempts and orders stay as they are."""
         changed = 0
-        with self._writing() as connection:
+        with self._writing(account) as connection:
             for part in in_batches(known, LOOKUP_KEYS):
                 lines = read_lines(connection, account, [key for key, _ in part])
                 after = {key: lines.get(key, KeyLine()).joined(other) for key, other in part}
@@ -815,6 +790,7 @@ class Ledger:
             sa.select(refusals)
             .join(requests, requests.c.request == refusals.c.request)
             .where(requests.c.run == run)
+            .order_by(refusals.c.request, refusals.c.position)
         )
         with self._reading() as connection:
             return {
@@ -825,9 +801,8 @@ class Ledger:
     def faults(self) -> Iterator[str]:
         """Name what contradicts itself: damaged pages, keys held by closed requests, requests without their keys."""
         with self._reading() as connection:
-            for (line,) in connection.execute(sa.text("PRAGMA integrity_check")):
-                if line != "ok":
-                    yield f"the file is damaged: {line}"
+            for line in self.store.damage(connection):
+                yield f"the file is damaged: {line}"
             held = (
                 sa.select(keys.c.event_key, keys.c.request, requests.c.state)
                 .outerjoin(requests, requests.c.request == keys.c.request)
@@ -875,68 +850,10 @@ class Ledger:
 
     def _refuse_if_replaced(self, connection: sa.Connection) -> None:
         """A process goes on only in the ledger that it opened: in another one it would write into the void."""
-        try:
-            same = self.path.stat().st_ino == self._inode
-        except OSError:
-            same = False
         query = sa.select(meta.c.value).where(meta.c.name == "ledger_id")
+        same = self.store.identity(connection) == self._identity
         if not same or connection.execute(query).scalar() != self.ledger_id:
-            raise LedgerError("ledger_replaced", path=self.path)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with _clear_errors(self.path), self._engine.begin() as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with (
-            _clear_errors(self.path),
-            self._engine.connect().execution_options(reads=True) as connection,
-        ):
-            yield connection
-
-
-def _prepare_connection(connection: Any, _record: object) -> None:
-    # SQLite does not wait by itself for another process that switches the same new file to WAL.
-    patient = Retrying(stop=stop_after_delay(10), wait=wait_random(0.01, 0.1), reraise=True)
-    with contextlib.closing(connection.cursor()) as cursor:
-        patient(cursor.execute, "PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A writer takes the lock at once: a claim looks and writes, and nobody may write in between.
-    reads = connection.get_execution_options().get("reads", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _refuse_what_is_no_ledger(path: Path) -> None:
-    """Look before anything is touched: a person may name a folder or another program's file by mistake."""
-    try:
-        if path.is_dir():
-            raise LedgerError("not_a_ledger", path=path)
-        if path.exists():
-            with path.open("rb") as file:
-                head = file.read(16)
-            if head and head != b"SQLite format 3\0":
-                raise LedgerError("not_a_ledger", path=path)
-    except OSError as error:
-        raise LedgerError(
-            "ledger_unusable", path=path, reason=error.strerror or str(error)
-        ) from error
-
-
-def _version(connection: sa.Connection) -> int | None:
-    """Give the schema version of a ledger, None of an empty file."""
-    if not sa.inspect(connection).has_table("meta"):
-        return None
-    if "value" not in {column["name"] for column in sa.inspect(connection).get_columns("meta")}:
-        return None
-    found = connection.execute(
-        sa.select(meta.c.value).where(meta.c.name == "schema_version")
-    ).scalar()
-    return int(found or 0)
+            raise LedgerError("ledger_replaced", path=self.store.name)
 
 
 def _write_facts(connection: sa.Connection) -> None:
@@ -946,20 +863,6 @@ def _write_facts(connection: sa.Connection) -> None:
         "secret": secrets.token_hex(32),
     }
     connection.execute(
-        sqlite.insert(meta).on_conflict_do_nothing(),
+        insert_into(connection, meta).on_conflict_do_nothing(),
         [{"name": name, "value": value} for name, value in facts.items()],
     )
-
-
-@contextlib.contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        reason = str(error.orig).strip()
-        key = "ledger_locked" if "locked" in reason else "ledger_unusable"
-        raise LedgerError(key, path=path, reason=reason) from error
-    except OSError as error:
-        raise LedgerError(
-            "ledger_unusable", path=path, reason=error.strerror or str(error)
-        ) from error

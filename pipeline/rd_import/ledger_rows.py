@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rd_import.key_line import Fact, KeyLine
 from rd_import.ledger_schema import fresh_contacts, keys, refusals, requests
@@ -35,6 +35,13 @@ def to_us(moment: datetime) -> int:
 def from_us(us: int | None) -> datetime | None:
     """Give the moment of microseconds since 1970, UTC."""
     return None if us is None else datetime.fromtimestamp(us / 1_000_000, UTC)
+
+
+def insert_into(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """Begin an INSERT that can say what happens to a line that is there already; both databases spell it alike."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def request_values(
@@ -113,7 +120,7 @@ def note_fresh(
             fresh_contacts.c.account == account, fresh_contacts.c.until_us <= to_us(now)
         )
     )
-    insert = sqlite.insert(fresh_contacts)
+    insert = insert_into(connection, fresh_contacts)
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=["account", "contact"], set_={"until_us": insert.excluded.until_us}

@@ -6,6 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 
 SCHEMA_VERSION: Final = 2
+IN_FLIGHT: Final = sa.text("state = 'sent'")
 
 metadata = sa.MetaData()
 meta = sa.Table(
@@ -81,8 +82,13 @@ requests = sa.Table(
     sa.Column("marked_us", sa.BigInteger, nullable=False),
     sa.Column("answered_us", sa.BigInteger),
     sa.Index("requests_by_run", "run", "marked_us"),
-    sa.Index("requests_in_flight", "account", sqlite_where=sa.text("state = 'sent'")),
+    sa.Index("requests_in_flight", "account", sqlite_where=IN_FLIGHT, postgresql_where=IN_FLIGHT),
 )
+# In SQLite every table has such a column already.
+ROW_NUMBER: Final = sa.DDL(  # type: ignore[no-untyped-call]
+    "ALTER TABLE requests ADD COLUMN rowid bigint GENERATED ALWAYS AS IDENTITY"
+)
+sa.event.listen(requests, "after_create", ROW_NUMBER.execute_if(dialect="postgresql"))
 refusals = sa.Table(
     "refusals",
     metadata,
@@ -136,22 +142,35 @@ fresh_contacts = sa.Table(
 def _to_version_2(connection: sa.Connection) -> None:
     """Add what runs share: decisions, processes, credentials, fuse, and where each key came from."""
     metadata.create_all(connection)  # the tables that are new
-    for statement in (
-        "ALTER TABLE accounts ADD COLUMN partial BOOLEAN",
-        "ALTER TABLE accounts ADD COLUMN ecommerce_in_batch BOOLEAN",
-        "ALTER TABLE accounts ADD COLUMN unknowns_in_a_row INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE accounts ADD COLUMN tripped BOOLEAN NOT NULL DEFAULT 0",
-        "ALTER TABLE runs ADD COLUMN folder TEXT",
-        "ALTER TABLE runs ADD COLUMN states TEXT",
-        "ALTER TABLE keys ADD COLUMN refused_sha BLOB",
-        "ALTER TABLE keys ADD COLUMN run TEXT",
-        "ALTER TABLE keys ADD COLUMN claimed_us BIGINT",
+    for column in (
+        accounts.c.partial,
+        accounts.c.ecommerce_in_batch,
+        accounts.c.unknowns_in_a_row,
+        accounts.c.tripped,
+        runs.c.folder,
+        runs.c.states,
+        keys.c.refused_sha,
+        keys.c.run,
+        keys.c.claimed_us,
     ):
-        connection.execute(sa.text(statement))
+        made = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {made}"))
 
 
 MIGRATIONS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {1: _to_version_2}
 """Version → what makes the next one of it, within the transaction that opens the ledger."""
+
+
+def version_of(connection: sa.Connection) -> int | None:
+    """Give the schema version of a ledger; None where there is none."""
+    if not sa.inspect(connection).has_table("meta"):
+        return None
+    if "value" not in {column["name"] for column in sa.inspect(connection).get_columns("meta")}:
+        return None
+    found = connection.execute(
+        sa.select(meta.c.value).where(meta.c.name == "schema_version")
+    ).scalar()
+    return int(found or 0)
 
 
 def migrate(connection: sa.Connection, version: int) -> None:

@@ -534,7 +534,7 @@ def _rule_flaws(value: Any, path: tuple[str | int, ...], *, top: bool) -> Iterat
     yield from _table_flaws(value, Key("table", "", keys=RULE), path)
     said = [name for name in ONE_OF if name in value]
     if len(said) != 1:
-        yield path, "mapping_one_origin", {"said": ", ".join(f"`{name}`" for name in said)}
+        yield path, "mapping_one_origin", {"origins": ", ".join(f"`{name}`" for name in said)}
     for name, other in TOGETHER.items():
         if name in value and other not in value:
             yield (*path, name), "mapping_key_missing", {"missing": other}

@@ -387,7 +387,7 @@ def conclude(
 ) -> RunResult:
     """Write the audit of a run as the ledger stands, and forget people's data that nobody needs any more."""
     audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
-    if not any(audit.states.get(state) for state in PENDING):
+    if sum(audit.states.get(state, 0) for state in PENDING) == audit.resolved_rows:
         folder.forget_contents(masked)
     ledger.finish_run(folder.run_id, states=audit.states, now=clock.now())
     open_audit_path(audit_path).unlink(missing_ok=True)

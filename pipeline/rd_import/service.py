@@ -1,6 +1,7 @@
 """The HTTP edge: one method, and its real client."""
 
 import io
+import time
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from rd_import.pack import body_of
 from rdstation_events import api_facts
 
 CONNECT_TIMEOUT_S = 10.0
+MARK_HOLDS_S = (
+    CONNECT_TIMEOUT_S + 5.0
+)  # from the mark in the ledger to the first byte, connecting included
 MAX_CONNECTIONS = 16
 INSTANCE_HEADER = "X-RD-Sandbox-Instance"
 LARGEST_ANSWER = 8 << 20  # bytes; an honest answer to 200,000 bytes of events is far smaller
@@ -26,8 +30,14 @@ class Service(Protocol):
     max_events: int | None
     """Events of one request, where the route takes fewer than fit."""
 
-    def post(self, events: Sequence[bytes]) -> Observation:
-        """Send events in one request; whatever happens is an observation, never an exception."""
+    def post(self, events: Sequence[bytes], marked_at: float) -> Observation:
+        """Send events in one request; whatever happens is an observation, never an exception.
+
+        Args:
+            events: Encoded events.
+            marked_at: When the ledger marked them as sent, in seconds since 1970. Where the machine slept since, no
+                byte leaves: somebody may have given the request up and decided on its events.
+        """
         ...
 
     def renew(self, stale: int) -> bool:
@@ -40,12 +50,21 @@ class Service(Protocol):
         ...
 
 
-class CountingBody:
-    """A request body that counts what was asked of it: a reset early and one late raise the same exception."""
+class StaleMarkError(Exception):
+    """The mark in the ledger is too old to send by it."""
 
-    def __init__(self, body: bytes) -> None:
+
+class CountingBody:
+    """A request body that counts what was asked of it: a reset early and one late raise the same exception.
+
+    Its first byte is given only while the mark in the ledger is fresh. That is told by the time of day, which goes on
+    while a machine sleeps.
+    """
+
+    def __init__(self, body: bytes, marked_at: float) -> None:
         self._stream = io.BytesIO(body)
         self._length = len(body)
+        self._marked_at = marked_at
         self.asked_bytes = 0
 
     def __len__(self) -> int:
@@ -63,7 +82,13 @@ class CountingBody:
         return chunk
 
     def read(self, size: int = -1) -> bytes:
-        """Give the next bytes, and count them."""
+        """Give the next bytes, and count them.
+
+        Raises:
+            StaleMarkError: The first byte is asked for too long after the mark.
+        """
+        if not self.asked_bytes and time.time() - self._marked_at > MARK_HOLDS_S:
+            raise StaleMarkError
         chunk = self._stream.read(size)
         self.asked_bytes += len(chunk)
         return chunk
@@ -109,9 +134,9 @@ class RdStation:
         if not self._account.uses_api_key and not self._credentials.access:
             raise AccountError("no_credentials")
 
-    def post(self, events: Sequence[bytes]) -> Observation:
+    def post(self, events: Sequence[bytes], marked_at: float) -> Observation:
         """Send events by the route that fits: one alone, several as a batch, or one with the API key."""
-        counted = CountingBody(events[0] if len(events) == 1 else body_of(events))
+        counted = CountingBody(events[0] if len(events) == 1 else body_of(events), marked_at)
         generation = self._credentials.generation
         try:
             path, headers = self._route(len(events))
@@ -178,5 +203,6 @@ def _in_words(error: BaseException) -> str:
         "ProtocolError": "the answer broke off",
         "IncompleteRead": "the answer broke off",
         "ReadTimeoutError": "the answer stopped",
+        "StaleMarkError": "the machine slept before the request began",
     }
     return reason.get(type(error).__name__, type(error).__name__)
