@@ -54,6 +54,8 @@ class Preview:
     payloads: tuple[str, ...]
     past: int
     repeats: int
+    same_content: int
+    twins: int
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
@@ -126,6 +128,8 @@ def preview(
         payloads=tuple(payloads),
         past=stands.past,
         repeats=stands.repeats,
+        same_content=stands.same_content,
+        twins=stands.twins,
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,

@@ -87,6 +87,13 @@ def _sum_lines(preview: Preview) -> Iterator[str]:
             yield f"  {count:>9,} of the events {REASONS[reason]}"
     if preview.repeats:
         yield f"  {preview.repeats:>9,} of the events have the identity of events of another file"
+    if preview.same_content:
+        yield (
+            f"  {preview.same_content:>9,} {_events(preview.same_content)} with the very content of one that was"
+            " sent before under another key: was `key`, `source` or a date changed?"
+        )
+    if preview.twins:
+        yield f"  {preview.twins:>9,} {_events(preview.twins)} with the very content of another one in this file"
     if preview.past:
         yield f"  {preview.past:>9,} {_events(preview.past)} older than --max-age"
     elif not preview.dated:
