@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import inspect
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 from click_default_group import DefaultGroup
 
+from rd_import import messages
+from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
@@ -49,23 +52,6 @@ Exit codes, the first that applies:
 """
 
 
-@click.group(
-    cls=cast("type[click.Group]", DefaultGroup),
-    default="import",
-    default_if_no_args=False,
-    epilog=EXIT_CODES,
-)
-@click.version_option(package_name="rd-import")
-def cli() -> None:
-    """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
-
-    \b
-      rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED
-      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED
-      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox
-    """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
-
-
 _PathOption = click.Path(path_type=Path, dir_okay=False)
 _LEDGER = click.option(
     "--ledger", "ledger_named", metavar="PATH|URL", help="Ledger: a file, or postgresql://…"
@@ -86,10 +72,37 @@ _SPEED = [
         help="Requests a minute; 0 = unpaced, this machine only.",
     ),
 ]
+_LANG = click.option(
+    "--lang",
+    type=click.Choice(LANGUAGES, case_sensitive=False),
+    expose_value=False,
+    help="Language.  [default: the locale's]",
+)
 _OUTPUT = [
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines."),
     click.option("-v", "--verbose", is_flag=True, help="Log each request; never contact data."),
+    _LANG,
 ]
+
+
+@click.group(
+    cls=cast("type[click.Group]", DefaultGroup),
+    default="import",
+    default_if_no_args=False,
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="rd-import")
+@_LANG
+def cli() -> None:
+    """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
+
+    \b
+      rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED
+      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED
+      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox
+    """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
+
+
 _SEND_OR_SKIP = click.Choice(["send", "skip"])
 _SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE..."),
@@ -258,17 +271,17 @@ def check(**given: Any) -> None:
                 preview=shown.as_dict(),
             )
         else:
-            click.echo(preview_text(shown, destination="RD Station (nothing is sent by `check`)"))
+            click.echo(preview_text(shown, destination=messages.say("preview.check")))
             for one in open_ones:
                 _say(str(one))
             if not folder.rows:
-                _say("the file has a header and no rows.")
+                _say(messages.say("say.no_rows"))
             click.echo("")
             kept = folder.path if given["run_dir"] else folder.run_id
             send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
-            click.echo(f"to send it: {send}")
+            click.echo(messages.say("say.to_send", command=send))
         if given["keep"]:
-            _say(f"run folder: {folder.path}")
+            _say(messages.say("say.run_folder", path=folder.path))
     finally:
         if not given["keep"]:
             folder.remove()
@@ -305,7 +318,7 @@ def status(**given: Any) -> None:
     with contextlib.closing(_ledger_store(given)) as store:
         name, there = store.name, store.exists()
     if not there:
-        _say(f"there is no ledger at {name} yet: nothing was sent from here.")
+        _say(messages.say("status.no_ledger", path=name))
         if given["as_json"]:
             _print_json(runs=[])
         return
@@ -388,13 +401,15 @@ def resolve(
         now = SystemClock().now()
         done = decide_all(session.ledger, session.number, decisions, by=getpass.getuser(), now=now)
         for event, refused in done.refused:
-            _say(f"row {event.row_number}: {refused}; left as it is")
-        _say(f"{done.decided} decided, {len(done.refused)} left as they are")
+            _say(
+                messages.say(
+                    "resolve.refused", row=event.row_number, why=messages.unresolvable(refused)
+                )
+            )
+        _say(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
         job = _job_of(folder, given)
         if done.ordered and not folder.has_bodies:
-            _say(
-                "what they hold is no longer kept here: import the same file again, and they go once"
-            )
+            _say(messages.say("resolve.bodies_gone"))
         if done.ordered and folder.has_bodies:
             code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
         else:
@@ -429,7 +444,7 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
     if given["as_json"]:
         _print_json(audits=changed)
     for name, count in changed.items():
-        _say(f"{name}: {count} keys taken over")
+        _say(messages.say("ledger.taken", count=count, path=name))
 
 
 @ledger_group.command("check")
@@ -455,9 +470,9 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
     for line in found[:20]:
         _say(line)
     _say(
-        f"{len(found)} differences"
+        messages.say("ledger.differences", count=len(found))
         if found
-        else "the ledger is whole, and the audits agree with it"
+        else messages.say("ledger.whole")
     )
     _exit(1 if found else 0)
 
@@ -475,7 +490,7 @@ def probe(email: str, **given: Any) -> None:
         terminal = _terminal()
 
         def ask(question: str) -> bool:
-            click.echo(f"{question} [y/N] ", nl=False, err=True)
+            click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
             return _is_yes(terminal.readline())
 
         facts = run_probe(session.service, session.ledger, session.number, email, ask=ask, say=_say)
@@ -484,6 +499,7 @@ def probe(email: str, **given: Any) -> None:
 
 
 @cli.command()
+@_LANG
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
 @click.option(
     "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
@@ -503,7 +519,7 @@ def sandbox(port: int, scenario: str | None) -> None:
         signal.signal(name, lambda *_: server.stop())
     click.echo(f"export RD_IMPORT_BASE_URL={server.url}")
     click.echo(f"export RD_IMPORT_TOKEN={server.token}")
-    _say(f"the sandbox listens; what arrives is shown at {server.url}/ (Ctrl-C ends it)")
+    _say(messages.say("sandbox.listens", url=server.url))
     sys.stdout.flush()
     server.serve_forever()
 
@@ -517,8 +533,37 @@ def _give_memory_back() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
+def help_texts() -> Iterator[tuple[str, object, str, str]]:
+    """Give each text of `--help`: its command, what carries it, in which attribute, and the English."""
+    for path, command in _commands(cli, "rd-import"):
+        for attribute in ("help", "epilog"):
+            if text := getattr(command, attribute):
+                yield path, command, attribute, inspect.cleandoc(text)
+        for one in command.params:
+            if text := getattr(one, "help", None):
+                yield path, one, "help", text
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _commands(child, f"{path} {name}")
+
+
+_HELP = tuple(help_texts())
+
+
+def _speak(words: list[str]) -> None:
+    """Choose the language before the words are parsed, and put the help into it."""
+    speak(language_of(words, os.environ))
+    for _, carrier, attribute, text in _HELP:
+        setattr(carrier, attribute, translate(text))
+
+
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    _speak(sys.argv[1:])
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # until a command knows better: as Ctrl-C
@@ -528,11 +573,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort as error:
         at_once = isinstance(error.__cause__, KeyboardInterrupt)
-        _say(
-            "stopped at once; the ledger holds what was sent."
-            if at_once
-            else "stopped; nothing is sent."
-        )
+        _say(messages.say("say.stopped_at_once" if at_once else "say.stopped"))
         sys.exit(130)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -544,11 +585,8 @@ def main() -> None:
     except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
-        _fail(
-            f"an internal error ({type(error).__name__}); the ledger holds what was sent.\n"
-            "hint: add -v for its place in the code",
-            1,
-        )
+        what = messages.say("say.internal", kind=type(error).__name__)
+        _fail(messages.with_hint(what, messages.say("say.internal_hint")), 1)
 
 
 # --- from words to values ----------------------------------------------------------------------------------------
@@ -689,10 +727,8 @@ def _known_session(given: dict[str, Any], stack: contextlib.ExitStack) -> Sessio
 
 
 def _announce_ledger(name: str) -> None:
-    _say(
-        f"a new ledger begins at {name}: nothing sent before it is known here\n"
-        "hint: bring earlier audits with `rd-import ledger add AUDIT…`"
-    )
+    what = messages.say("say.new_ledger", path=name)
+    _say(messages.with_hint(what, messages.say("say.new_ledger_hint")))
 
 
 # --- the main job ------------------------------------------------------------------------------------------------
@@ -731,7 +767,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if earlier is not None:
         unsent.close()
         folder, audit_path = earlier[0], given["audit_path"] or earlier[1]
-        _say(f"going on with run {folder.run_id}, which was interrupted")
+        _say(messages.say("say.going_on", run=folder.run_id))
     stand = stands(job, folder, session.ledger, session.number, clock.now())
     one_each = account.uses_api_key
     shown = _preview(folder, session.ledger, session.number, stand, job, given, one_each=one_each)
@@ -745,11 +781,11 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
         )
         click.echo("")
     if not folder.rows:
-        _say("the file has a header and no rows; there is nothing to send.")
+        _say(messages.say("say.no_rows"))
     open_ones = questions(job, folder, stand)
     for one in open_ones:
         warns = practice and one.key != "open_questions"
-        _say(f"{one}\nthis is a practice server, so it is sent all the same" if warns else str(one))
+        _say(f"{one}\n{messages.say('say.practice')}" if warns else str(one))
     if practice:
         open_ones = [one for one in open_ones if one.key == "open_questions"]
     if open_ones:
@@ -924,11 +960,8 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    click.echo(
-        f"Send {shown.events:,} events to {account.base_url}? This cannot be undone. [y/N] ",
-        nl=False,
-        err=True,
-    )
+    question = messages.say("ask.send", count=shown.events, destination=account.base_url)
+    click.echo(question, nl=False, err=True)
     return _is_yes(terminal.readline())
 
 
@@ -941,18 +974,18 @@ def _ask_each(chosen: list[Any], why: str | None) -> list[tuple[Any, str, str]]:
     from rd_import.terminal import unknown_event_text
 
     terminal = _terminal()
-    words = {"r": "resend", "l": "left", "c": "confirmed"}
+    words = {"r": "resend", "l": "left", "d": "left", "c": "confirmed"}  # d: deixar
     decisions = []
     for event in chosen:
         click.echo(unknown_event_text(event), err=True)
-        click.echo("[r]esend, [l]eave, [c]onfirmed, Enter to skip: ", nl=False, err=True)
+        click.echo(messages.say("resolve.ask"), nl=False, err=True)
         decision = words.get(terminal.readline().strip().lower()[:1])
         if decision is None:
             continue
         reason = why
         if not reason:
-            click.echo("why? ", nl=False, err=True)
-            reason = terminal.readline().strip() or "looked at on the terminal"
+            click.echo(messages.say("resolve.why"), nl=False, err=True)
+            reason = terminal.readline().strip() or messages.say("resolve.looked")
         decisions.append((event, decision, reason))
     return decisions
 
@@ -974,7 +1007,7 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             raise KeyboardInterrupt
         asked = True
         wake()
-        _say("stopping after the requests in flight; once more to stop at once")
+        _say(messages.say("say.stopping"))
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -993,7 +1026,7 @@ def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Se
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("events", total=folder.events)
+        task = bar.add_task(messages.say("progress.events"), total=folder.events)
         yield lambda sending: bar.update(task, completed=sending.decided_events)
 
 
@@ -1051,7 +1084,7 @@ def _say(text: str) -> None:
 def _fail(text: str, code: int) -> None:
     _say(f"rd-import: {text}")
     if "--json" in sys.argv:
-        what, _, hint = text.partition("\nhint: ")
+        what, hint = messages.without_hint(text)
         _print_json(error=what, hint=hint, exit_code=code)
     sys.exit(code)
 

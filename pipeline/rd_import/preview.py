@@ -177,7 +177,7 @@ def _causes(folder: RunFolder) -> list[Cause]:
             value=line["value"],
             limit=line["limit"],
             event_type=folder.facts["event_type"],
-            place=place or "an earlier line",
+            place=place or messages.word("earlier_line"),
         )
         found.append(
             Cause(
