@@ -55,8 +55,8 @@ SCREENS: Final[Mapping[str, Text]] = {
         "of the events have the identity of events of another file",
     ),
     "preview.same_content": (
-        "event with the very content of one that was sent before under another key (another `key`, `source` or date?)",
-        "events with the very content of events that were sent before under another key (another `key`, `source` or date?)",
+        "event with the very content of one sent before under another key (another `key`, `source` or date?)",
+        "events with the very content of others sent before under another key (another `key`, `source` or date?)",
     ),
     "preview.twins": (
         "event with the very content of another one in this input",
