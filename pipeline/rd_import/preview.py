@@ -58,6 +58,8 @@ class Preview:
     payloads: tuple[str, ...]
     past: int
     repeats: int
+    same_content: int
+    twins: int
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
@@ -134,6 +136,8 @@ def preview(
         payloads=tuple(payloads),
         past=stands.past,
         repeats=stands.repeats,
+        same_content=stands.same_content,
+        twins=stands.twins,
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,

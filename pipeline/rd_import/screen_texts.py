@@ -59,6 +59,14 @@ SCREENS: Final[Mapping[str, Text]] = {
         "of the events has the identity of an event of another file",
         "of the events have the identity of events of another file",
     ),
+    "preview.same_content": (
+        "event with the very content of one sent before under another key (another `key`, `source` or date?)",
+        "events with the very content of others sent before under another key (another `key`, `source` or date?)",
+    ),
+    "preview.twins": (
+        "event with the very content of another one in this input",
+        "events with the very content of others in this input",
+    ),
     "preview.past": ("event older than --max-age", "events older than --max-age"),
     "preview.undated": "no date is mapped, so the age of the events is unknown",
     "preview.requests": (

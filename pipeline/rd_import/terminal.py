@@ -88,6 +88,10 @@ def _sum_lines(preview: Preview) -> Iterator[str]:
             yield _amount(f"preview.{reason}", count)
     if preview.repeats:
         yield _amount("preview.repeats", preview.repeats)
+    if preview.same_content:
+        yield _amount("preview.same_content", preview.same_content)
+    if preview.twins:
+        yield _amount("preview.twins", preview.twins)
     if preview.past:
         yield _amount("preview.past", preview.past)
     elif not preview.dated:
