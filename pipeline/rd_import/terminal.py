@@ -72,13 +72,7 @@ def _file_lines(preview: Preview) -> Iterator[str]:
 
 def _sum_lines(preview: Preview) -> Iterator[str]:
     """How much would go, why the rest would not, and what that costs."""
-    yield _amount("preview.events", preview.events, contacts=preview.contacts)
-    if len(preview.event_types) > 1:
-        for name, count in preview.event_types.items():
-            yield _amount("preview.of_type", count, event_type=name)
-    yield _amount("preview.invalid", preview.invalid_rows)
-    for rule, count in preview.filtered.items():
-        yield _amount("preview.filtered", count, rule=plain(rule))
+    yield from _count_lines(preview)
     if preview.already_accepted is None:
         yield f"  {say('preview.not_looked_up')}"
     elif preview.already_accepted:
@@ -103,6 +97,17 @@ def _sum_lines(preview: Preview) -> Iterator[str]:
     for legal_base, events in preview.legal_bases.items():
         yield _amount("preview.legal_base", events, legal_base=legal_base)
     yield f"  {say('preview.now')}"
+
+
+def _count_lines(preview: Preview) -> Iterator[str]:
+    """How many events of which type, and how many rows are left."""
+    yield _amount("preview.events", preview.events, contacts=preview.contacts)
+    if len(preview.event_types) > 1:
+        for name, count in preview.event_types.items():
+            yield _amount("preview.of_type", count, event_type=name)
+    yield _amount("preview.invalid", preview.invalid_rows)
+    for rule, count in preview.filtered.items():
+        yield _amount("preview.filtered", count, rule=plain(rule))
 
 
 def _amount(key: str, count: int, **facts: object) -> str:
