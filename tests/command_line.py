@@ -25,6 +25,7 @@ def rd_import(
             **kept,
             "XDG_STATE_HOME": str(state),
             "PYTHONUTF8": "1",
+            "LC_ALL": "C.UTF-8",
             "COLUMNS": "100",
             **(env or {}),
         },

@@ -296,9 +296,21 @@ def test_a_decision_not_yet_used_can_be_withdrawn(
     assert (taken_back.code, taken_back.json["states"]["unknown"]) == (5, 5)
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     assert {row["resolved_as"] for row in rows} == {None}
-    resent = rd_import("resolve", run, "--resend", "--why", "not there", "--json")
-    assert (resent.code, resent.json["states"]) == (0, {"accepted": 20})
+    assert rd_import("resolve", run, "--resend", "--why", "not there", "--json").code == 5
+    again = rd_import(*job(tmp_path / "a.csv", 20, 5))
+    assert (again.code, again.json["states"]) == (0, {"already_accepted": 15, "accepted": 5})
     assert [registered(sandbox)[number] for number in (5, 6, 10, 11)] == [1, 2, 2, 1]
+
+
+def test_once_a_person_has_closed_all_that_was_unknown_nobody_s_data_is_kept(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    done = unknowns(tmp_path, rd_import, sandbox)
+    folder = Path(done.json["run_folder"])
+    contents = (folder / "bodies.arrow", folder / "source.arrow")
+    assert all(path.exists() for path in contents)
+    rd_import("resolve", done.json["run_id"], "--left", "--why", "no idea")
+    assert not any(path.exists() for path in contents)
 
 
 def test_a_decision_needs_its_reason_and_only_what_is_unknown_can_be_decided(
@@ -776,3 +788,31 @@ def test_after_a_sleep_between_mark_and_first_byte_nothing_leaves_by_the_old_mar
     assert registered(sandbox) == dict.fromkeys(range(1, 16), 1)
     requests = json.loads(pq.read_metadata(audit).metadata[b"rd_import.requests"])
     assert [one["outcome"] for one in requests].count("not accepted") == 1
+
+
+def test_the_same_content_under_another_key_is_reported_before_it_is_sent(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """With another --key every event is new to the ledger, though RD Station has it already."""
+    words = job(tmp_path / "a.csv", 20, 5)
+    assert rd_import(*words).code == 0
+    assert rd_import("check", *words).json["preview"]["same_content"] == 0
+    shown = rd_import("check", *words, "--key", "email").json["preview"]
+    assert (shown["same_content"], shown["twins"], shown["already_accepted"]) == (20, 0, 0)
+    seen = rd_import("check", tmp_path / "a.csv", *TYPE, "--key", "email").out
+    assert "  20 events with the very content of others sent before under another key" in seen
+    assert registered(sandbox) == dict.fromkeys(range(1, 21), 1)
+
+
+def test_the_same_content_twice_in_one_file_is_reported_before_it_is_sent(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    rows = [("ana@example.com", "newsletter")] * 3 + [("rui@example.com", "newsletter")]
+    file = tmp_path / "c.csv"
+    lines = ["email,conversion_identifier", *(",".join(row) for row in rows)]
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    done = rd_import("check", file, *CONVERSION, "--json")
+    assert (done.json["preview"]["twins"], done.json["events"]) == (2, 4)
+    assert "2 events with the very content of others in this input" in (
+        rd_import("check", file, *CONVERSION).out
+    )

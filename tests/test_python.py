@@ -123,7 +123,7 @@ def test_what_waits_is_resumed_and_what_is_unknown_resolved(
     assert (stopped.exit_code, stopped.states) == (4, {"not_sent": 5})
     monkeypatch.setenv("RD_IMPORT_TOKEN", sandbox.token)
     assert rd.resume(stopped.run_id).states == {"accepted": 5}
-    with pytest.raises(rd.JobError, match="no longer on disk"):
+    with pytest.raises(rd.JobError, match="no such rows to decide"):
         rd.resolve(stopped.run_id, "left", why="looked")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 from click_default_group import DefaultGroup
 
+from rd_import import messages
+from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rd_import.importer import Watcher
+    from rd_import.mapping_file import Mapping
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.send import Sending
@@ -48,23 +52,6 @@ Exit codes, the first that applies:
 """
 
 
-@click.group(
-    cls=cast("type[click.Group]", DefaultGroup),
-    default="import",
-    default_if_no_args=False,
-    epilog=EXIT_CODES,
-)
-@click.version_option(package_name="rd-import")
-def cli() -> None:
-    """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
-
-    \b
-      rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED
-      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED
-      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox
-    """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
-
-
 _PathOption = click.Path(path_type=Path, dir_okay=False)
 _LEDGER = click.option("--ledger", metavar="PATH|URL", help="Ledger: a file, or postgresql://…")
 _ACCOUNT = [
@@ -83,15 +70,59 @@ _SPEED = [
         help="Requests a minute; 0 = unpaced, this machine only.",
     ),
 ]
+_LANG = click.option(
+    "--lang",
+    type=click.Choice(LANGUAGES, case_sensitive=False),
+    expose_value=False,
+    help="Language.  [default: the locale's]",
+)
 _OUTPUT = [
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines."),
     click.option("-v", "--verbose", is_flag=True, help="Log each request; never contact data."),
+    _LANG,
 ]
+
+
+@click.group(
+    cls=cast("type[click.Group]", DefaultGroup),
+    default="import",
+    default_if_no_args=False,
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="rd-import")
+@_LANG
+def cli() -> None:
+    """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
+
+    \b
+      rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED
+      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED
+      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox
+    """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
+
+
 _SEND_OR_SKIP = click.Choice(["send", "skip"])
 _SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE..."),
     click.option(
         "--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."
+    ),
+    click.option(
+        "--map", "map_path", metavar="FILE.toml", help="Mapping file, or the name of a preset."
+    ),
+    click.option(
+        "--type-by", metavar="COLUMN", help="Column that tells each row's type, as suggested."
+    ),
+    click.option(
+        "--lookup",
+        multiple=True,
+        metavar="FILE",
+        help="Second file with what the export lacks, joined by the columns that both have.",
+    ),
+    click.option(
+        "--suppress",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="E-mails that get nothing: one a line, or a column `email`.",
     ),
     click.option(
         "--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."
@@ -254,12 +285,12 @@ def check(**given: Any) -> None:
         )
     else:
         if not shown.rows:
-            _say("the file has a header and no rows.")
+            _say(messages.say("say.no_rows"))
         kept = shown.run_folder if given["run_dir"] else shown.run_id
         send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
-        click.echo(f"to send it: {send}")
+        click.echo(messages.say("say.to_send", command=send))
     if shown.run_folder:
-        _say(f"run folder: {shown.run_folder}")
+        _say(messages.say("say.run_folder", path=shown.run_folder))
     _exit(shown.exit_code)
 
 
@@ -291,7 +322,7 @@ def status(**given: Any) -> None:
         name, there = store.name, store.exists()
     found = runs(given["ledger"])
     if not there:
-        _say(f"there is no ledger at {name} yet: nothing was sent from here.")
+        _say(messages.say("status.no_ledger", path=name))
     if given["as_json"]:
         _print_json(runs=found)
     elif there:
@@ -370,7 +401,7 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
     if given["as_json"]:
         _print_json(audits=changed)
     for name, count in changed.items():
-        _say(f"{name}: {count} keys taken over")
+        _say(messages.say("ledger.taken", count=count, path=name))
 
 
 @ledger_group.command("check")
@@ -391,9 +422,9 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
     for line in found[:20]:
         _say(line)
     _say(
-        f"{len(found)} differences"
+        messages.say("ledger.differences", count=len(found))
         if found
-        else "the ledger is whole, and the audits agree with it"
+        else messages.say("ledger.whole")
     )
     _exit(1 if found else 0)
 
@@ -411,7 +442,7 @@ def probe(email: str, **given: Any) -> None:
         terminal = _terminal()
 
         def ask(question: str) -> bool:
-            click.echo(f"{question} [y/N] ", nl=False, err=True)
+            click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
             return _is_yes(terminal.readline())
 
         facts = run_probe(session.service, session.ledger, session.number, email, ask=ask, say=_say)
@@ -420,6 +451,7 @@ def probe(email: str, **given: Any) -> None:
 
 
 @cli.command()
+@_LANG
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
 @click.option(
     "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
@@ -439,7 +471,7 @@ def sandbox(port: int, scenario: str | None) -> None:
         signal.signal(name, lambda *_: server.stop())
     click.echo(f"export RD_IMPORT_BASE_URL={server.url}")
     click.echo(f"export RD_IMPORT_TOKEN={server.token}")
-    _say(f"the sandbox listens; what arrives is shown at {server.url}/ (Ctrl-C ends it)")
+    _say(messages.say("sandbox.listens", url=server.url))
     sys.stdout.flush()
     server.serve_forever()
 
@@ -453,8 +485,37 @@ def _give_memory_back() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
+def help_texts() -> Iterator[tuple[str, object, str, str]]:
+    """Give each text of `--help`: its command, what carries it, in which attribute, and the English."""
+    for path, command in _commands(cli, "rd-import"):
+        for attribute in ("help", "epilog"):
+            if text := getattr(command, attribute):
+                yield path, command, attribute, inspect.cleandoc(text)
+        for one in command.params:
+            if text := getattr(one, "help", None):
+                yield path, one, "help", text
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _commands(child, f"{path} {name}")
+
+
+_HELP = tuple(help_texts())
+
+
+def _speak(words: list[str]) -> None:
+    """Choose the language before the words are parsed, and put the help into it."""
+    speak(language_of(words, os.environ))
+    for _, carrier, attribute, text in _HELP:
+        setattr(carrier, attribute, translate(text))
+
+
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    _speak(sys.argv[1:])
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # until a command knows better: as Ctrl-C
@@ -464,11 +525,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort as error:
         at_once = isinstance(error.__cause__, KeyboardInterrupt)
-        _say(
-            "stopped at once; the ledger holds what was sent."
-            if at_once
-            else "stopped; nothing is sent."
-        )
+        _say(messages.say("say.stopped_at_once" if at_once else "say.stopped"))
         sys.exit(130)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -480,11 +537,8 @@ def main() -> None:
     except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
-        _fail(
-            f"an internal error ({type(error).__name__}); the ledger holds what was sent.\n"
-            "hint: add -v for its place in the code",
-            1,
-        )
+        what = messages.say("say.internal", kind=type(error).__name__)
+        _fail(messages.with_hint(what, messages.say("say.internal_hint")), 1)
 
 
 # --- from words to values ----------------------------------------------------------------------------------------
@@ -493,14 +547,20 @@ def main() -> None:
 def _job(given: dict[str, Any]) -> Job:
     if not given["files"]:
         raise JobError("no_exports")
-    if not given["event_type"]:
-        raise JobError("no_type", types=", ".join(CURRENT_TYPES))
-    if given["event_type"].upper() not in {*CURRENT_TYPES, *REMOVED_TYPES}:
+    asked = (given["event_type"] or "").upper()
+    if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
+    mapping = _mapping(given["map_path"])
+    if asked and mapping.event_type not in {None, asked}:
+        raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
     return Job(
         exports=tuple(given["files"]),
-        event_type=given["event_type"].upper(),
+        event_type=asked,
+        mapping=mapping,
+        type_by=given["type_by"],
+        lookups=given["lookup"],
+        suppress=given["suppress"],
         renames=_pairs(
             given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"
         ),
@@ -521,6 +581,18 @@ def _job(given: dict[str, Any]) -> Job:
         max_age_days=given["max_age"],
         **_how(given),
     )
+
+
+def _mapping(named: str | None) -> Mapping:
+    """Read a mapping file, or take the preset of that name."""
+    from rd_import.mapping_file import Mapping, read_mapping
+    from rd_import.presets import preset_named
+
+    if named is None:
+        return Mapping()
+    path = Path(named)
+    preset = None if path.exists() else preset_named(named)
+    return preset.mapping if preset is not None else read_mapping(path)
 
 
 def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict[str, str]:
@@ -592,15 +664,13 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
 
         def begins_ledger(self, name: str) -> None:
             if not given.get("in_sandbox"):  # a practice run has a ledger of its own
-                _say(
-                    f"a new ledger begins at {name}: nothing sent before it is known here\n"
-                    "hint: bring earlier audits with `rd-import ledger add AUDIT…`"
-                )
+                what = messages.say("say.new_ledger", path=name)
+                _say(messages.with_hint(what, messages.say("say.new_ledger_hint")))
 
         def sees(self, shown: Preview, session: Session | None, *, sends: bool) -> None:
             if given["as_json"]:
                 return
-            destination = "RD Station (nothing is sent by `check`)"
+            destination = messages.say("preview.check")
             label = None
             if sends and session is not None:
                 destination = session.account.base_url
@@ -623,7 +693,7 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
-    not_data = sum(export["not_data"] for export in shown.exports)
+    not_data = sum(export["not_data"] for export in shown.exports) + sum(shown.filtered.values())
     states = {"filtered": not_data, "invalid": shown.invalid_rows}
     states["not_sent"] = shown.rows - shown.invalid_rows - not_data
     return {state: rows for state, rows in states.items() if rows}
@@ -647,11 +717,8 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    click.echo(
-        f"Send {shown.events:,} events to {account.base_url}? This cannot be undone. [y/N] ",
-        nl=False,
-        err=True,
-    )
+    question = messages.say("ask.send", count=shown.events, destination=account.base_url)
+    click.echo(question, nl=False, err=True)
     return _is_yes(terminal.readline())
 
 
@@ -664,18 +731,18 @@ def _ask_each(chosen: Sequence[Any], why: str | None) -> list[tuple[Any, str, st
     from rd_import.terminal import unknown_event_text
 
     terminal = _terminal()
-    words = {"r": "resend", "l": "left", "c": "confirmed"}
+    words = {"r": "resend", "l": "left", "d": "left", "c": "confirmed"}  # d: deixar
     decisions = []
     for event in chosen:
         click.echo(unknown_event_text(event), err=True)
-        click.echo("[r]esend, [l]eave, [c]onfirmed, Enter to skip: ", nl=False, err=True)
+        click.echo(messages.say("resolve.ask"), nl=False, err=True)
         decision = words.get(terminal.readline().strip().lower()[:1])
         if decision is None:
             continue
         reason = why
         if not reason:
-            click.echo("why? ", nl=False, err=True)
-            reason = terminal.readline().strip() or "looked at on the terminal"
+            click.echo(messages.say("resolve.why"), nl=False, err=True)
+            reason = terminal.readline().strip() or messages.say("resolve.looked")
         decisions.append((event, decision, reason))
     return decisions
 
@@ -697,7 +764,7 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             raise KeyboardInterrupt
         asked = True
         wake()
-        _say("stopping after the requests in flight; once more to stop at once")
+        _say(messages.say("say.stopping"))
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -716,7 +783,7 @@ def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Se
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("events", total=folder.events)
+        task = bar.add_task(messages.say("progress.events"), total=folder.events)
         yield lambda sending: bar.update(task, completed=sending.decided_events)
 
 
@@ -752,8 +819,16 @@ def _print_json(**facts: object) -> None:
 
 
 def _as_command(given: dict[str, Any]) -> str:
-    words = ["rd-import", *given["files"], "--type", given["event_type"]]
+    words = ["rd-import", *given["files"]]
+    for option, value in (
+        ("--type", given["event_type"]),
+        ("--map", given["map_path"]),
+        ("--type-by", given["type_by"]),
+        ("--suppress", given["suppress"]),
+    ):
+        words += [option, str(value)] if value else []
     for option, values in (
+        ("--lookup", given["lookup"]),
         ("--rename", given["rename"]),
         ("--set", given["constants"]),
         ("--key", given["key"]),
@@ -774,7 +849,7 @@ def _say(text: str) -> None:
 def _fail(text: str, code: int) -> None:
     _say(f"rd-import: {text}")
     if "--json" in sys.argv:
-        what, _, hint = text.partition("\nhint: ")
+        what, hint = messages.without_hint(text)
         _print_json(error=what, hint=hint, exit_code=code)
     sys.exit(code)
 

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 _REFUSED = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
-def name_of(export: Any, place: int) -> str:
-    """Name an export to a person: a path or address as it is, a frame by its place among them."""
-    return str(export) if isinstance(export, str | Path) else f"frame-{place + 1}"
-
-
 def kept_frame(frame: Any, name: str, spool: ExitStack) -> Path:
     """Write a frame to a file that only its owner can read and that ends with `spool`.
 

@@ -14,10 +14,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rd_import import pipeline
+from rd_import import messages, pipeline
 from rd_import.audit import audit_place, claim_audit_path, default_audit_path, keys_of_audit
 from rd_import.errors import AccountError, JobError
-from rd_import.frames import name_of
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.ledger import Ledger
 from rd_import.ledger_check import differences
@@ -89,34 +88,34 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
     """
     clock = pipeline.SystemClock()
     started = clock.now()
-    pipeline.event_type_of(job)
+    if job.said.event_type is not None:
+        pipeline.event_type_named(job.said.event_type, job.names)
     account = job.account or Account.from_env()
-    if account.uses_api_key and job.event_type != "CONVERSION":
-        raise JobError("only_conversions", event_type=job.event_type)
     practice = is_loopback(account.base_url)
     _speed(job).pace(account)
     named = audit_place(job.audit_path) if job.audit_path else None
-    audit_path = named or default_audit_path(name_of(job.exports[0], 0), started)
+    audit_path = named or default_audit_path(job.names[0], started)
     claim_audit_path(audit_path, named=named is not None)
     with contextlib.ExitStack() as stack:
         folder = pipeline.prepare(job, clock)
         unsent = stack.enter_context(_removed_unless_sent(folder))
+        if account.uses_api_key and folder.facts["event_types"] != ["CONVERSION"]:
+            raise JobError("only_conversions", event_type=folder.facts["event_type"])
         session = stack.enter_context(open_session(replace(job, account=account), watcher))
         earlier = pipeline.unfinished_run(folder, session.ledger, session.number)
         if earlier is not None:
             unsent.close()
             folder, audit_path = earlier[0], named or earlier[1]
-            watcher.says(f"going on with run {folder.run_id}, which was interrupted")
+            watcher.says(messages.say("say.going_on", run=folder.run_id))
         stand = pipeline.stands(job, folder, session.ledger, session.number, clock.now())
         shown = _preview(job, folder, session, stand)
         watcher.sees(shown, session, sends=True)
         if not folder.rows:
-            watcher.says("the file has a header and no rows; there is nothing to send.")
+            watcher.says(messages.say("say.no_rows"))
         open_ones = pipeline.questions(job, folder, stand)
         for one in open_ones:
             warns = practice and one.key != "open_questions"
-            passes = "\nthis is a practice server, so it is sent all the same" if warns else ""
-            watcher.says(f"{one}{passes}")
+            watcher.says(f"{one}\n{messages.say('say.practice')}" if warns else str(one))
         if practice:
             open_ones = [one for one in open_ones if one.key == "open_questions"]
         if open_ones:
@@ -216,7 +215,7 @@ def resolve(
     """
     how = how or Delivery()
     with open_session(how, watcher) as session:
-        folder, audit_path = _find_run(session, run_id)
+        folder, audit_path = _find_run(session, run_id, needs_bodies=False)
         withdraws = decision == "withdraw"
         ids = None if only is None else frozenset(only)
         chosen = unknown_events(folder, session.ledger, session.number, only=ids, decided=withdraws)
@@ -229,9 +228,12 @@ def resolve(
         who = by or getpass.getuser()
         done = decide_all(session.ledger, session.number, decisions, by=who, now=clock.now())
         for event, refused in done.refused:
-            watcher.says(f"row {event.row_number}: {refused}; left as it is")
-        watcher.says(f"{done.decided} decided, {len(done.refused)} left as they are")
-        if done.ordered:
+            why_not = messages.unresolvable(refused)
+            watcher.says(messages.say("resolve.refused", row=event.row_number, why=why_not))
+        watcher.says(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
+        if done.ordered and not folder.has_bodies:
+            watcher.says(messages.say("resolve.bodies_gone"))
+        if done.ordered and folder.has_bodies:
             job = _job_of(folder, how)
             return _send(job, folder, audit_path, session, watcher, only=done.ordered)
         return pipeline.conclude(
@@ -311,7 +313,7 @@ def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> A
     Raises:
         JobError: There is no such type.
     """
-    found = pipeline.event_type_of(Job(exports="-", event_type=event_type))
+    found = pipeline.event_type_named(event_type.upper(), ())
     return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
@@ -373,7 +375,9 @@ def _pending_run(session: Session, run_id: str | None) -> tuple[RunFolder, Path]
     raise JobError("nothing_to_resume", path=session.ledger.store.name)
 
 
-def _find_run(session: Session, run_id: str) -> tuple[RunFolder, Path]:
+def _find_run(
+    session: Session, run_id: str, *, needs_bodies: bool = True
+) -> tuple[RunFolder, Path]:
     """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet.
 
     Raises:
@@ -392,7 +396,7 @@ def _find_run(session: Session, run_id: str) -> tuple[RunFolder, Path]:
     if session.ledger.is_running(run_id):
         raise JobError("is_running", run=run_id)
     folder = RunFolder.open(Path(found["folder"]))
-    if not folder.has_bodies:
+    if needs_bodies and not folder.has_bodies:
         raise JobError("bodies_gone", run=run_id)
     return folder, audit_place(found["audit_path"])
 

@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from rd_import.errors import ExportError, JobError
 from rd_import.export import Source
-from rd_import.frames import kept_frame, name_of
+from rd_import.frames import kept_frame
+from rd_import.job import name_of
 
 DATA_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".jsonl", ".ndjson")
 PACKED_SUFFIXES: Final = (".gz", ".zst", ".xz", ".bz2", ".zip")

@@ -1,6 +1,5 @@
 """A person's decisions on unknown events: which there are, and what becomes of each."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +21,7 @@ class UnknownEvent:
     row_number: int
     source_file: str
     identifier: str | None
-    email: str
+    email: str | None  # None once nothing waited to be sent and people's data was removed
     event_type: str
 
 
@@ -41,7 +40,7 @@ def unknown_events(
     """Give a run's events in doubt, in input order.
 
     Args:
-        folder: The run, with its bodies.
+        folder: The run; without its bodies, events have no contact to show.
         ledger: Where their lines stand.
         account: Whose they are.
         only: Ids or row numbers to which the choice is limited.
@@ -78,19 +77,19 @@ def _doubtful(
     folder: RunFolder, ledger: Ledger, account: int, *, decided: bool
 ) -> Iterator[UnknownEvent]:
     paths = [export["path"] for export in folder.facts["exports"]]
-    for bodies in folder.bodies():
-        lines = ledger.lines(account, bodies["event_key"].to_list())
+    for events in _with_emails(folder):
+        lines = ledger.lines(account, events["event_key"].to_list())
         chosen = [
             key
             for key, line in lines.items()
             if line.doubt and (line.resend is not None or line.held is not None) is decided
         ]
-        here = bodies.filter(
+        here = events.filter(
             pl.col("event_key").is_in(pl.Series(chosen, dtype=pl.Binary).implode())
         )
         places = _places(folder, here[ROW])
-        for row, key, sha, identifier, email, body in here.select(
-            ROW, "event_key", "payload_sha256", "identifier", "email", "body"
+        for row, key, sha, identifier, email, event_type in here.select(
+            ROW, "event_key", "payload_sha256", "identifier", "email", "event_type"
         ).iter_rows():
             if lines[key].uuid_of(sha) is None:
                 export, number = places[row]
@@ -101,8 +100,16 @@ def _doubtful(
                     paths[export],
                     identifier,
                     email,
-                    json.loads(body)["event_type"],
+                    event_type,
                 )
+
+
+def _with_emails(folder: RunFolder) -> Iterator[pl.DataFrame]:
+    if folder.has_bodies:
+        return folder.bodies()
+    return (
+        events.with_columns(pl.lit(None, pl.String).alias("email")) for events in folder.planned()
+    )
 
 
 def _places(folder: RunFolder, rows: pl.Series) -> dict[int, tuple[int, int]]:
