@@ -129,6 +129,10 @@ def _column_lines(preview: Preview) -> Iterator[str]:
     for field, column in preview.proposed.items():
         flag = plain(messages.rename_flag(field, column))
         yield f"  {say('preview.proposed', field=field, column=plain(column), flag=flag)}"
+    for column, values in preview.suggested.items():
+        words = ", ".join(f"{plain(word)} = {event_type}" for word, event_type in values.items())
+        flag = plain(messages.type_by_flag(column))
+        yield f"  {say('preview.suggested', column=plain(column), words=words, flag=flag)}"
     if preview.unmatched:
         columns = plain(messages.listed(preview.unmatched, most=20))
         yield f"  {say('preview.unmatched', columns=columns)}"
