@@ -31,6 +31,7 @@ from rd_import.ledger import Ledger
 from rd_import.mapping import map_rows
 from rd_import.match import Matching, match, match_columns
 from rd_import.plan import (
+    LOWEST_CONTACT_LIMIT,
     Decisions,
     Standing,
     heavy_contacts,
@@ -49,9 +50,6 @@ from rd_import.values import EVENT, KEY, NOT_DATA, RowGroup, RunResult, Sifted, 
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
 
-LOWEST_CONTACT_LIMIT: Final = (
-    24  # events a day and contact: the smallest figure that any source gives
-)
 PENDING: Final = ("unknown", "deferred", "not_sent")
 
 
