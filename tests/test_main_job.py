@@ -322,7 +322,7 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[Path, int, str]]:
         "binary.csv": (bytes(range(256)) * 20, 2, "NUL"),
         "workbook.csv": (b"PK\x03\x04" + bytes(60), 2, "Excel"),
         "truncated.parquet": ((folder / "whole.parquet").read_bytes()[:900], 2, "whole Parquet"),
-        "no_email.csv": (good.replace(b"email", b"e_mail"), 2, "--rename email=e_mail"),
+        "no_email.csv": (good.replace(b"email", b"emails"), 2, "--rename email=emails"),
     }
     found = {}
     for name, (content, code, named) in made.items():

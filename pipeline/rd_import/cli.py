@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rd_import.ledger_store import Store
+    from rd_import.mapping_file import Mapping
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.sandbox import Sandbox
@@ -110,6 +111,23 @@ _SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE..."),
     click.option(
         "--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."
+    ),
+    click.option(
+        "--map", "map_path", metavar="FILE.toml", help="Mapping file, or the name of a preset."
+    ),
+    click.option(
+        "--type-by", metavar="COLUMN", help="Column that tells each row's type, as suggested."
+    ),
+    click.option(
+        "--lookup",
+        multiple=True,
+        metavar="FILE",
+        help="Second file with what the export lacks, joined by the columns that both have.",
+    ),
+    click.option(
+        "--suppress",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="E-mails that get nothing: one a line, or a column `email`.",
     ),
     click.option(
         "--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."
@@ -606,14 +624,20 @@ def main() -> None:
 def _job(given: dict[str, Any]) -> Job:
     if not given["files"]:
         raise JobError("no_exports")
-    if not given["event_type"]:
-        raise JobError("no_type", types=", ".join(CURRENT_TYPES))
-    if given["event_type"].upper() not in {*CURRENT_TYPES, *REMOVED_TYPES}:
+    asked = (given["event_type"] or "").upper()
+    if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
+    mapping = _mapping(given["map_path"])
+    if asked and mapping.event_type not in {None, asked}:
+        raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
     return Job(
         exports=tuple(given["files"]),
-        event_type=given["event_type"].upper(),
+        event_type=asked,
+        mapping=mapping,
+        type_by=given["type_by"],
+        lookups=given["lookup"],
+        suppress=given["suppress"],
         renames=_pairs(
             given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"
         ),
@@ -637,6 +661,18 @@ def _job(given: dict[str, Any]) -> Job:
         max_age_days=given["max_age"],
         **_stops(given),
     )
+
+
+def _mapping(named: str | None) -> Mapping:
+    """Read a mapping file, or take the preset of that name."""
+    from rd_import.mapping_file import Mapping, read_mapping
+    from rd_import.presets import preset_named
+
+    if named is None:
+        return Mapping()
+    path = Path(named)
+    preset = None if path.exists() else preset_named(named)
+    return preset.mapping if preset is not None else read_mapping(path)
 
 
 def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
@@ -749,7 +785,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     from rd_import.audit import claim_audit_path, default_audit_path
     from rd_import.pipeline import (
         SystemClock,
-        event_type_of,
+        event_type_named,
         prepare,
         questions,
         refuse,
@@ -760,15 +796,18 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
 
     clock = SystemClock()
     started = clock.now()
-    event_type_of(job)
-    if account.uses_api_key and job.event_type != "CONVERSION":
-        raise JobError("only_conversions", event_type=job.event_type)
+    if job.said.event_type is not None:
+        event_type_named(job.said.event_type, job.exports)
     practice = is_loopback(account.base_url)
     terminal = None if given["yes"] or practice else _terminal()
     _speed(given).pace(account)
     audit_path = given["audit_path"] or default_audit_path(job.exports[0], started)
     claim_audit_path(audit_path, named=given["audit_path"] is not None)
     folder = prepare(job, clock)
+    types = folder.facts["event_types"]
+    if account.uses_api_key and types != ["CONVERSION"]:
+        folder.remove()
+        raise JobError("only_conversions", event_type=folder.facts["event_type"])
     if given["in_sandbox"]:
         stack.callback(folder.remove)  # the server that it was sent to ends with this run
     own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_named"] else None
@@ -951,7 +990,7 @@ def _preview(
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
-    not_data = sum(export["not_data"] for export in shown.exports)
+    not_data = sum(export["not_data"] for export in shown.exports) + sum(shown.filtered.values())
     states = {"filtered": not_data, "invalid": shown.invalid_rows}
     states["not_sent"] = shown.rows - shown.invalid_rows - not_data
     return {state: rows for state, rows in states.items() if rows}
@@ -1072,8 +1111,16 @@ def _print_json(**facts: object) -> None:
 
 
 def _as_command(given: dict[str, Any]) -> str:
-    words = ["rd-import", *given["files"], "--type", given["event_type"]]
+    words = ["rd-import", *given["files"]]
+    for option, value in (
+        ("--type", given["event_type"]),
+        ("--map", given["map_path"]),
+        ("--type-by", given["type_by"]),
+        ("--suppress", given["suppress"]),
+    ):
+        words += [option, str(value)] if value else []
     for option, values in (
+        ("--lookup", given["lookup"]),
         ("--rename", given["rename"]),
         ("--set", given["constants"]),
         ("--key", given["key"]),

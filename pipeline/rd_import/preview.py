@@ -12,7 +12,7 @@ from rd_import import messages
 from rd_import.ledger import Ledger
 from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
 from rd_import.run_folder import RunFolder
-from rd_import.values import NAMES_A_ROW, NOT_DATA, ROW
+from rd_import.values import LEFT_OUT, NAMES_A_ROW, ROW
 
 EXAMPLES: Final = 3
 
@@ -48,12 +48,18 @@ class Preview:
     constants: Mapping[str, str]
     derived: tuple[str, ...]
     unmatched: tuple[str, ...]
+    how: Mapping[str, str]
+    proposed: Mapping[str, str]
+    event_types: Mapping[str, int]
+    filtered: Mapping[str, int]
     contacts: int
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
     payloads: tuple[str, ...]
     past: int
     repeats: int
+    same_content: int
+    twins: int
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
@@ -127,12 +133,18 @@ def preview(
         constants=facts["constants"],
         derived=tuple(facts["derived"]),
         unmatched=tuple(facts["unmatched"]),
+        how=facts["how"],
+        proposed=facts["proposed"],
+        event_types=_by_type(folder),
+        filtered=_filtered(folder),
         contacts=contacts,
         legal_bases=facts["legal_bases"],
         problems=tuple(_causes(folder)),
         payloads=tuple(payloads),
         past=stands.past,
         repeats=stands.repeats,
+        same_content=stands.same_content,
+        twins=stands.twins,
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,
@@ -142,6 +154,21 @@ def preview(
         asked_past=facts["asked"]["past"],
         max_age_days=facts["asked"]["max_age_days"],
     )
+
+
+def _by_type(folder: RunFolder) -> dict[str, int]:
+    """Count the events of each type."""
+    found = dict.fromkeys(folder.facts["event_types"], 0)
+    for events in folder.planned():
+        for name, count in events["event_type"].value_counts().iter_rows():
+            found[name] += count
+    return found
+
+
+def _filtered(folder: RunFolder) -> dict[str, int]:
+    """Count the rows that each rule leaves out."""
+    hit = folder.problems().filter(pl.col("code") == "FILTERED")
+    return dict(hit.group_by("limit", maintain_order=True).len().iter_rows())
 
 
 def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
@@ -157,11 +184,11 @@ def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
-    problems = folder.problems().filter(~pl.col("code").is_in(NOT_DATA))
+    problems = folder.problems().filter(~pl.col("code").is_in(LEFT_OUT))
     if problems.is_empty():
         return []
     own_limit = pl.col("code").is_in(
-        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"]
+        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS", "ITEMS_CUT"]
     )
     shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
     causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(

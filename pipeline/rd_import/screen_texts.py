@@ -29,6 +29,11 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.not_looked_up": (
         "it was not looked up which events were sent earlier (no ledger yet, or no account named)"
     ),
+    "preview.of_type": "of them {event_type}",
+    "preview.filtered": (
+        "row left out by the rule: {rule}",
+        "rows left out by the rule: {rule}",
+    ),
     "preview.already": (
         "of the events was sent earlier and will not be sent again",
         "of the events were sent earlier and will not be sent again",
@@ -88,6 +93,16 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{count:n} contacts have more than {limit:n} events here; RD Station may take only so many a day, "
         "and the rest waits",
     ),
+    "preview.same_content": (
+        "{count:n} event has the very content of one sent before under another key "
+        "(another `key`, `source` or date?)",
+        "{count:n} events have the very content of others sent before under another key "
+        "(another `key`, `source` or date?)",
+    ),
+    "preview.twins": (
+        "{count:n} event has the very content of another one in this input",
+        "{count:n} events have the very content of others in this input",
+    ),
     "preview.requests": (
         "request ({size:1n} kB), {time} at the account's limit",
         "requests ({size:1n} kB), {time} at the account's limit",
@@ -106,6 +121,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.constant": '{field} = "{value}" in every row',
     "preview.total_items": "{field} is derived (sum of quantities)",
     "preview.product_id": "{field} is derived (the sku, else the title)",
+    "preview.proposed": "{field} may be {column}: not certain, so not used; {flag} says so",
     "preview.unmatched": "not used: {columns}",
     "preview.fatal": "Why rows will not go",
     "preview.left_out": "Left out of events that go",

@@ -71,6 +71,9 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
 def _sum_lines(preview: Preview) -> Iterator[Line]:
     """How much would go, what stays behind, and what that costs."""
     yield _amount("preview.events", preview.to_send, contacts=preview.contacts)
+    if len(preview.event_types) > 1:
+        for name, count in preview.event_types.items():
+            yield _amount("preview.of_type", count, event_type=name)
     if preview.already_accepted:
         yield _amount("preview.already", preview.already_accepted)
     for reason, count in preview.reasons.items():
@@ -78,6 +81,8 @@ def _sum_lines(preview: Preview) -> Iterator[Line]:
             yield _amount(f"preview.{reason}", count)
     if preview.invalid_rows:
         yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
+    for rule, count in preview.filtered.items():
+        yield _amount("preview.filtered", count, rule=plain(rule))
     left_out = sum(export["not_data"] for export in preview.exports)
     if left_out:
         yield _amount("preview.not_data", left_out)
@@ -104,6 +109,10 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
         yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
     if preview.repeats:
         yield say("preview.repeats", count=preview.repeats)
+    if preview.same_content:
+        yield say("preview.same_content", count=preview.same_content)
+    if preview.twins:
+        yield say("preview.twins", count=preview.twins)
     if preview.crowded:
         yield say("preview.crowded", count=preview.crowded, limit=preview.contact_limit)
     if preview.one_each:
@@ -134,13 +143,18 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     yield Line(say("preview.columns"), style="title")
     same = [field for field, column in preview.fields.items() if field == column]
     for field, column in preview.fields.items():
+        how = messages.how(preview.how[field])
         if field != column:
-            yield Line(f"{field} = {plain(column)}", "  ")
+            fed = f"{field} = {plain(column)}"
+            yield Line(f"{fed} ({how})" if how else fed, "  ")
     for field, value in preview.constants.items():
         yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
     for field in preview.derived:
         source = "preview.total_items" if field == "total_items" else "preview.product_id"
         yield Line(say(source, field=field), "  ")
+    for field, column in preview.proposed.items():
+        flag = plain(messages.rename_flag(field, column))
+        yield Line(say("preview.proposed", field=field, column=plain(column), flag=flag), "  ")
     if same:
         names = ", ".join(plain(name) for name in same)
         yield Line(say("preview.same", names=names), "  ")
