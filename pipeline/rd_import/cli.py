@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -22,6 +23,7 @@ from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
+from rd_import.layout import Line, Look, laid_out
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
@@ -32,11 +34,11 @@ if TYPE_CHECKING:
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.sandbox import Sandbox
-    from rd_import.send import Sending
     from rd_import.session import Session, Speed
     from rd_import.values import RunResult
 
 JSON_VERSION = 1
+CONTACTS_ASKED_TWICE = 1000
 LOG = logging.getLogger("rd_import")
 
 EXIT_CODES = """\b
@@ -289,7 +291,11 @@ def check(**given: Any) -> None:
                 preview=shown.as_dict(),
             )
         else:
-            click.echo(preview_text(shown, destination=messages.say("preview.check")))
+            click.echo(
+                preview_text(
+                    shown, destination=messages.say("preview.check"), look=Look.of(sys.stdout)
+                )
+            )
             for one in open_ones:
                 _say(str(one))
             if not folder.rows:
@@ -316,12 +322,16 @@ def check(**given: Any) -> None:
 def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
     _configure_logging(verbose=given["verbose"])
+    from rd_import.pipeline import SystemClock, stands
+
     with contextlib.ExitStack() as stack:
         session = _session(_account(given, None), given, stack)
         folder, audit_path = _pending_run(session, run, given)
         job = _job_of(folder, given)
         _refuse_open_questions(job, folder, session)
-        code = _deliver(job, folder, audit_path, session, given)
+        stand = stands(job, folder, session.ledger, session.number, SystemClock().now())
+        total = stand.to_send(folder.events)
+        code = _deliver(job, folder, audit_path, session, given, total=total)
     _exit(code)
 
 
@@ -429,7 +439,8 @@ def resolve(
         if done.ordered and not folder.has_bodies:
             _say(messages.say("resolve.bodies_gone"))
         if done.ordered and folder.has_bodies:
-            code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
+            total = len(done.ordered)
+            code = _deliver(job, folder, audit_path, session, given, only=done.ordered, total=total)
         else:
             code = _rewrite_audit(folder, audit_path, session, given)
     _exit(code)
@@ -816,6 +827,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
                 shown,
                 destination=account.base_url,
                 label=account.label if session.trusted_label else None,
+                look=Look.of(sys.stdout),
             )
         )
         click.echo("")
@@ -835,7 +847,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if terminal is not None and not _confirmed(terminal, shown, account):
         raise click.Abort
     unsent.pop_all()
-    return _deliver(job, folder, audit_path, session, given)
+    return _deliver(job, folder, audit_path, session, given, total=shown.to_send)
 
 
 def _deliver(
@@ -845,15 +857,18 @@ def _deliver(
     session: Session,
     given: dict[str, Any],
     *,
+    total: int,
     only: frozenset[bytes] | None = None,
 ) -> int:
     from rd_import.pipeline import SystemClock, deliver
+    from rd_import.progress import Progress, progress_on
 
     clock = SystemClock()
     session.service.ready()
+    pace = _speed(given).pace(session.account)
     with (
         _until_asked_to_stop(session.exchange.wake) as stop_asked,
-        _progress(folder, given) as on_progress,
+        progress_on(sys.stderr, Progress(total, pace.interval_s)) as on_progress,
     ):
         result = deliver(
             folder,
@@ -863,7 +878,7 @@ def _deliver(
             account=session.number,
             exchange=session.exchange,
             clock=clock,
-            pace=_speed(given).pace(session.account),
+            pace=pace,
             started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,
@@ -999,9 +1014,17 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    question = messages.say("ask.send", count=shown.events, destination=account.base_url)
+    """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    many = shown.contacts > CONTACTS_ASKED_TWICE
+    question = messages.say(
+        "ask.number" if many else "ask.send",
+        count=shown.to_send,
+        contacts=shown.contacts,
+        destination=account.base_url,
+    )
     click.echo(question, nl=False, err=True)
-    return _is_yes(terminal.readline())
+    answer = terminal.readline()
+    return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else _is_yes(answer)
 
 
 def _is_yes(answer: str) -> bool:
@@ -1056,19 +1079,6 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             signal.signal(name, handler)
 
 
-@contextlib.contextmanager
-def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Sending], None]]:
-    if given["as_json"] or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(messages.say("progress.events"), total=folder.events)
-        yield lambda sending: bar.update(task, completed=sending.decided_events)
-
-
 # --- what people and machines see --------------------------------------------------------------------------------
 
 
@@ -1076,7 +1086,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     from rd_import.terminal import result_text
 
     if not given["as_json"]:
-        click.echo(result_text(result))
+        click.echo(result_text(result, look=Look.of(sys.stdout)))
         return
     _print_json(
         run_id=result.run_id,
@@ -1125,7 +1135,8 @@ def _as_command(given: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     if text:
-        click.echo(text, err=True)
+        lines = (Line(line) for line in text.splitlines())
+        click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
 
 
 def _fail(text: str, code: int) -> None:

@@ -36,6 +36,7 @@ from rd_import.mapping_file import Mapping, Preset, TypeBy
 from rd_import.match import Matching, in_common, match, match_columns
 from rd_import.names import Names, folded
 from rd_import.plan import (
+    LOWEST_CONTACT_LIMIT,
     Decisions,
     Standing,
     heavy_contacts,
@@ -66,9 +67,6 @@ from rd_import.values import (
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
 
-LOWEST_CONTACT_LIMIT: Final = (
-    24  # events a day and contact: the smallest figure that any source gives
-)
 PENDING: Final = ("unknown", "deferred", "not_sent")
 
 
