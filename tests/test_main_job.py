@@ -236,7 +236,7 @@ def test_check_sends_nothing_and_leaves_nothing(
     file = save(tmp_path / "orders.csv", orders({}, {"email": ""}))
     done = rd_import("check", file, *TYPE)
     assert done.code == 3
-    assert "1 event would be sent" in done.out
+    assert "1 event will be sent" in done.out
     assert "orders.csv:3" in done.out
     assert sandbox.requests() == []
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]

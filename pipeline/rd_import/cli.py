@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -22,6 +23,7 @@ from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
+from rd_import.layout import Line, Look, laid_out
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
     from rd_import.importer import Watcher
     from rd_import.mapping_file import Mapping
     from rd_import.preview import Preview
-    from rd_import.run_folder import RunFolder
     from rd_import.send import Sending
     from rd_import.session import Session
     from rd_import.values import RunResult
 
 JSON_VERSION = 1
+CONTACTS_ASKED_TWICE = 1000
 LOG = logging.getLogger("rd_import")
 
 EXIT_CODES = """\b
@@ -656,6 +658,7 @@ def _in_sandbox(job: Job, given: dict[str, Any], stack: contextlib.ExitStack) ->
 def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
     """Make who shows a run to a person, and asks on the terminal if there is one."""
     from rd_import.importer import Watcher
+    from rd_import.progress import Progress, progress_on
     from rd_import.terminal import preview_text
 
     class Person(Watcher):
@@ -675,7 +678,8 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
             if sends and session is not None:
                 destination = session.account.base_url
                 label = session.account.label if session.trusted_label else None
-            click.echo(preview_text(shown, destination=destination, label=label))
+            look = Look.of(sys.stdout)
+            click.echo(preview_text(shown, destination=destination, label=label, look=look))
             click.echo("")
 
         def approves(self, shown: Preview, account: Account) -> None:
@@ -684,9 +688,12 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
 
         @contextlib.contextmanager
         def accompanies(
-            self, folder: RunFolder, wake: Callable[[], None]
+            self, events: int, interval_s: float, wake: Callable[[], None]
         ) -> Iterator[tuple[Callable[[], bool], Callable[[Sending], None]]]:
-            with _until_asked_to_stop(wake) as stop_asked, _progress(folder, given) as on_progress:
+            with (
+                _until_asked_to_stop(wake) as stop_asked,
+                progress_on(sys.stderr, Progress(events, interval_s)) as on_progress,
+            ):
                 yield stop_asked, on_progress
 
     return Person()
@@ -717,9 +724,17 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    question = messages.say("ask.send", count=shown.events, destination=account.base_url)
+    """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    many = shown.contacts > CONTACTS_ASKED_TWICE
+    question = messages.say(
+        "ask.number" if many else "ask.send",
+        count=shown.to_send,
+        contacts=shown.contacts,
+        destination=account.base_url,
+    )
     click.echo(question, nl=False, err=True)
-    return _is_yes(terminal.readline())
+    answer = terminal.readline()
+    return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else _is_yes(answer)
 
 
 def _is_yes(answer: str) -> bool:
@@ -774,19 +789,6 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             signal.signal(name, handler)
 
 
-@contextlib.contextmanager
-def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Sending], None]]:
-    if given["as_json"] or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(messages.say("progress.events"), total=folder.events)
-        yield lambda sending: bar.update(task, completed=sending.decided_events)
-
-
 # --- what people and machines see --------------------------------------------------------------------------------
 
 
@@ -794,7 +796,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     from rd_import.terminal import result_text
 
     if not given["as_json"]:
-        click.echo(result_text(result))
+        click.echo(result_text(result, look=Look.of(sys.stdout)))
         return
     _print_json(
         run_id=result.run_id,
@@ -843,7 +845,8 @@ def _as_command(given: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     if text:
-        click.echo(text, err=True)
+        lines = (Line(line) for line in text.splitlines())
+        click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
 
 
 def _fail(text: str, code: int) -> None:

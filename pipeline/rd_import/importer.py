@@ -54,15 +54,19 @@ class Watcher:
 
     @contextlib.contextmanager
     def accompanies(
-        self, folder: RunFolder, wake: Callable[[], None]
+        self, events: int, interval_s: float, wake: Callable[[], None]
     ) -> Iterator[tuple[Callable[[], bool], Callable[[Sending], None]]]:
         """Be there while a run sends.
 
+        Args:
+            events: How many may go.
+            interval_s: Seconds between requests, as the account's pace has it.
+            wake: Has the wish to stop asked for at once.
+
         Yields:
-            What tells whether to stop after what is in flight (call `wake` to have it asked at once), and what is told
-            of the progress.
+            What tells whether to stop after what is in flight, and what is told of the progress.
         """
-        del folder, wake
+        del events, interval_s, wake
         yield (lambda: False), (lambda _: None)
 
 
@@ -125,7 +129,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
             )
         watcher.approves(shown, account)
         unsent.pop_all()
-        return _send(job, folder, audit_path, session, watcher)
+        return _send(job, folder, audit_path, session, watcher, events=shown.to_send)
 
 
 def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview:
@@ -182,7 +186,10 @@ def resume(
         _refuse_open_questions(job, folder, session)
         if how.audit_path:
             audit_path = audit_place(how.audit_path)
-        return _send(job, folder, audit_path, session, watcher)
+        now = pipeline.SystemClock().now()
+        stand = pipeline.stands(job, folder, session.ledger, session.number, now)
+        events = stand.to_send(folder.events)
+        return _send(job, folder, audit_path, session, watcher, events=events)
 
 
 def resolve(
@@ -235,7 +242,15 @@ def resolve(
             watcher.says(messages.say("resolve.bodies_gone"))
         if done.ordered and folder.has_bodies:
             job = _job_of(folder, how)
-            return _send(job, folder, audit_path, session, watcher, only=done.ordered)
+            return _send(
+                job,
+                folder,
+                audit_path,
+                session,
+                watcher,
+                events=len(done.ordered),
+                only=done.ordered,
+            )
         return pipeline.conclude(
             folder,
             session.ledger,
@@ -335,14 +350,19 @@ def _send(
     folder: RunFolder,
     audit_path: Path,
     session: Session,
-    watcher: Watcher = SILENT,
+    watcher: Watcher,
     *,
+    events: int,
     only: frozenset[bytes] | None = None,
 ) -> RunResult:
     """Send what a run folder holds, or `only` these keys of it, and write the audit."""
     clock = pipeline.SystemClock()
     session.service.ready()
-    with watcher.accompanies(folder, session.exchange.wake) as (stop_asked, on_progress):
+    pace = _speed(job).pace(session.account)
+    with watcher.accompanies(events, pace.interval_s, session.exchange.wake) as (
+        stop_asked,
+        on_progress,
+    ):
         return pipeline.deliver(
             folder,
             job=job,
@@ -351,7 +371,7 @@ def _send(
             account=session.number,
             exchange=session.exchange,
             clock=clock,
-            pace=_speed(job).pace(session.account),
+            pace=pace,
             started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,

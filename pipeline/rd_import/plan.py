@@ -17,6 +17,9 @@ from rd_import.values import EVENT, PlannedEvent
 
 CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
 PAST: Final = "PAST"
+LOWEST_CONTACT_LIMIT: Final = (
+    24  # events a day and contact: the smallest figure that any source gives
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class Standing:
     repeats: int
     same_content: int = 0
     twins: int = 0
+
+    def to_send(self, events: int) -> int:
+        """Give how many of so many events nothing holds back; what another run is sending may yet be this run's."""
+        return events - sum(count for why, count in self.reasons.items() if why != Lost.SENT)
 
 
 def hinders(

@@ -11,7 +11,7 @@ import polars as pl
 
 from rd_import import messages
 from rd_import.ledger import Ledger
-from rd_import.plan import Standing
+from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
 from rd_import.run_folder import RunFolder
 from rd_import.values import LEFT_OUT, NAMES_A_ROW, ROW
 
@@ -51,6 +51,7 @@ class Preview:
     unmatched: tuple[str, ...]
     how: Mapping[str, str]
     proposed: Mapping[str, str]
+    suggested: Mapping[str, Mapping[str, str]]
     event_types: Mapping[str, int]
     filtered: Mapping[str, int]
     contacts: int
@@ -64,6 +65,11 @@ class Preview:
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
+    to_send: int  # events that nothing holds back as the ledger stands
+    crowded: int  # contacts with more events here than `contact_limit`
+    contact_limit: int  # in 24 hours: what a 429 taught, else the lowest that was seen
+    asked_past: str | None
+    max_age_days: float
     run_id: str
     run_folder: Path | None = None  # where it was kept
     questions: tuple[str, ...] = ()  # what only a person can decide; nothing goes before
@@ -107,6 +113,7 @@ def preview(
     facts = folder.facts
     known, requests, size, total = 0, 0, 0, 0
     emails: list[np.ndarray] = []
+    learnt = ledger.facts(account).max_per_contact if ledger and account else None
     payloads: list[str] = []
     for events in folder.bodies():
         lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
@@ -122,6 +129,7 @@ def preview(
                 requests, total, size = requests + 1, total + 1, 1
             size += length + 1
             total += length + 1
+    contacts, crowded = _contacts(emails, learnt or LOWEST_CONTACT_LIMIT)
     return Preview(
         rows=folder.rows,
         events=folder.events,
@@ -138,9 +146,10 @@ def preview(
         unmatched=tuple(facts["unmatched"]),
         how=facts["how"],
         proposed=facts["proposed"],
+        suggested=facts["suggested"],
         event_types=_by_type(folder),
         filtered=_filtered(folder),
-        contacts=_distinct(emails),
+        contacts=contacts,
         legal_bases=facts["legal_bases"],
         problems=tuple(_causes(folder)),
         payloads=tuple(payloads),
@@ -151,6 +160,11 @@ def preview(
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,
+        to_send=stands.to_send(folder.events),
+        crowded=crowded,
+        contact_limit=learnt or LOWEST_CONTACT_LIMIT,
+        asked_past=facts["asked"]["past"],
+        max_age_days=facts["asked"]["max_age_days"],
         run_id=folder.run_id,
     )
 
@@ -170,14 +184,16 @@ def _filtered(folder: RunFolder) -> dict[str, int]:
     return dict(hit.group_by("limit", maintain_order=True).len().iter_rows())
 
 
-def _distinct(hashes: list[np.ndarray]) -> int:
-    """Count different hashes, in the memory of two copies of them."""
+def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
+    """Count contacts, and those with more events than the limit, in the memory of two copies of their hashes."""
     if not hashes:
-        return 0
+        return 0, 0
     every = np.concatenate(hashes)
     hashes.clear()
     every.sort()
-    return int(np.count_nonzero(every[1:] != every[:-1])) + 1
+    starts = np.flatnonzero(np.append(True, every[1:] != every[:-1]))
+    events = np.diff(np.append(starts, len(every)))
+    return len(starts), int(np.count_nonzero(events > limit))
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
