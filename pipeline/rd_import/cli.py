@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -22,20 +23,22 @@ from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
+from rd_import.layout import Line, Look, laid_out
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rd_import.ledger_store import Store
+    from rd_import.mapping_file import Mapping
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.sandbox import Sandbox
-    from rd_import.send import Sending
     from rd_import.session import Session, Speed
     from rd_import.values import RunResult
 
 JSON_VERSION = 1
+CONTACTS_ASKED_TWICE = 1000
 LOG = logging.getLogger("rd_import")
 
 EXIT_CODES = """\b
@@ -108,6 +111,23 @@ _SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE..."),
     click.option(
         "--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."
+    ),
+    click.option(
+        "--map", "map_path", metavar="FILE.toml", help="Mapping file, or the name of a preset."
+    ),
+    click.option(
+        "--type-by", metavar="COLUMN", help="Column that tells each row's type, as suggested."
+    ),
+    click.option(
+        "--lookup",
+        multiple=True,
+        metavar="FILE",
+        help="Second file with what the export lacks, joined by the columns that both have.",
+    ),
+    click.option(
+        "--suppress",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="E-mails that get nothing: one a line, or a column `email`.",
     ),
     click.option(
         "--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."
@@ -271,7 +291,11 @@ def check(**given: Any) -> None:
                 preview=shown.as_dict(),
             )
         else:
-            click.echo(preview_text(shown, destination=messages.say("preview.check")))
+            click.echo(
+                preview_text(
+                    shown, destination=messages.say("preview.check"), look=Look.of(sys.stdout)
+                )
+            )
             for one in open_ones:
                 _say(str(one))
             if not folder.rows:
@@ -298,12 +322,16 @@ def check(**given: Any) -> None:
 def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
     _configure_logging(verbose=given["verbose"])
+    from rd_import.pipeline import SystemClock, stands
+
     with contextlib.ExitStack() as stack:
         session = _session(_account(given, None), given, stack)
         folder, audit_path = _pending_run(session, run, given)
         job = _job_of(folder, given)
         _refuse_open_questions(job, folder, session)
-        code = _deliver(job, folder, audit_path, session, given)
+        stand = stands(job, folder, session.ledger, session.number, SystemClock().now())
+        total = stand.to_send(folder.events)
+        code = _deliver(job, folder, audit_path, session, given, total=total)
     _exit(code)
 
 
@@ -411,7 +439,8 @@ def resolve(
         if done.ordered and not folder.has_bodies:
             _say(messages.say("resolve.bodies_gone"))
         if done.ordered and folder.has_bodies:
-            code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
+            total = len(done.ordered)
+            code = _deliver(job, folder, audit_path, session, given, only=done.ordered, total=total)
         else:
             code = _rewrite_audit(folder, audit_path, session, given)
     _exit(code)
@@ -595,14 +624,20 @@ def main() -> None:
 def _job(given: dict[str, Any]) -> Job:
     if not given["files"]:
         raise JobError("no_exports")
-    if not given["event_type"]:
-        raise JobError("no_type", types=", ".join(CURRENT_TYPES))
-    if given["event_type"].upper() not in {*CURRENT_TYPES, *REMOVED_TYPES}:
+    asked = (given["event_type"] or "").upper()
+    if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
+    mapping = _mapping(given["map_path"])
+    if asked and mapping.event_type not in {None, asked}:
+        raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
     return Job(
         exports=tuple(given["files"]),
-        event_type=given["event_type"].upper(),
+        event_type=asked,
+        mapping=mapping,
+        type_by=given["type_by"],
+        lookups=given["lookup"],
+        suppress=given["suppress"],
         renames=_pairs(
             given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"
         ),
@@ -626,6 +661,18 @@ def _job(given: dict[str, Any]) -> Job:
         max_age_days=given["max_age"],
         **_stops(given),
     )
+
+
+def _mapping(named: str | None) -> Mapping:
+    """Read a mapping file, or take the preset of that name."""
+    from rd_import.mapping_file import Mapping, read_mapping
+    from rd_import.presets import preset_named
+
+    if named is None:
+        return Mapping()
+    path = Path(named)
+    preset = None if path.exists() else preset_named(named)
+    return preset.mapping if preset is not None else read_mapping(path)
 
 
 def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
@@ -738,7 +785,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     from rd_import.audit import claim_audit_path, default_audit_path
     from rd_import.pipeline import (
         SystemClock,
-        event_type_of,
+        event_type_named,
         prepare,
         questions,
         refuse,
@@ -749,15 +796,18 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
 
     clock = SystemClock()
     started = clock.now()
-    event_type_of(job)
-    if account.uses_api_key and job.event_type != "CONVERSION":
-        raise JobError("only_conversions", event_type=job.event_type)
+    if job.said.event_type is not None:
+        event_type_named(job.said.event_type, job.exports)
     practice = is_loopback(account.base_url)
     terminal = None if given["yes"] or practice else _terminal()
     _speed(given).pace(account)
     audit_path = given["audit_path"] or default_audit_path(job.exports[0], started)
     claim_audit_path(audit_path, named=given["audit_path"] is not None)
     folder = prepare(job, clock)
+    types = folder.facts["event_types"]
+    if account.uses_api_key and types != ["CONVERSION"]:
+        folder.remove()
+        raise JobError("only_conversions", event_type=folder.facts["event_type"])
     if given["in_sandbox"]:
         stack.callback(folder.remove)  # the server that it was sent to ends with this run
     own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_named"] else None
@@ -777,6 +827,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
                 shown,
                 destination=account.base_url,
                 label=account.label if session.trusted_label else None,
+                look=Look.of(sys.stdout),
             )
         )
         click.echo("")
@@ -796,7 +847,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if terminal is not None and not _confirmed(terminal, shown, account):
         raise click.Abort
     unsent.pop_all()
-    return _deliver(job, folder, audit_path, session, given)
+    return _deliver(job, folder, audit_path, session, given, total=shown.to_send)
 
 
 def _deliver(
@@ -806,15 +857,18 @@ def _deliver(
     session: Session,
     given: dict[str, Any],
     *,
+    total: int,
     only: frozenset[bytes] | None = None,
 ) -> int:
     from rd_import.pipeline import SystemClock, deliver
+    from rd_import.progress import Progress, progress_on
 
     clock = SystemClock()
     session.service.ready()
+    pace = _speed(given).pace(session.account)
     with (
         _until_asked_to_stop(session.exchange.wake) as stop_asked,
-        _progress(folder, given) as on_progress,
+        progress_on(sys.stderr, Progress(total, pace.interval_s)) as on_progress,
     ):
         result = deliver(
             folder,
@@ -824,7 +878,7 @@ def _deliver(
             account=session.number,
             exchange=session.exchange,
             clock=clock,
-            pace=_speed(given).pace(session.account),
+            pace=pace,
             started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,
@@ -936,7 +990,7 @@ def _preview(
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
-    not_data = sum(export["not_data"] for export in shown.exports)
+    not_data = sum(export["not_data"] for export in shown.exports) + sum(shown.filtered.values())
     states = {"filtered": not_data, "invalid": shown.invalid_rows}
     states["not_sent"] = shown.rows - shown.invalid_rows - not_data
     return {state: rows for state, rows in states.items() if rows}
@@ -960,9 +1014,17 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    question = messages.say("ask.send", count=shown.events, destination=account.base_url)
+    """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    many = shown.contacts > CONTACTS_ASKED_TWICE
+    question = messages.say(
+        "ask.number" if many else "ask.send",
+        count=shown.to_send,
+        contacts=shown.contacts,
+        destination=account.base_url,
+    )
     click.echo(question, nl=False, err=True)
-    return _is_yes(terminal.readline())
+    answer = terminal.readline()
+    return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else _is_yes(answer)
 
 
 def _is_yes(answer: str) -> bool:
@@ -1017,19 +1079,6 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             signal.signal(name, handler)
 
 
-@contextlib.contextmanager
-def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Sending], None]]:
-    if given["as_json"] or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(messages.say("progress.events"), total=folder.events)
-        yield lambda sending: bar.update(task, completed=sending.decided_events)
-
-
 # --- what people and machines see --------------------------------------------------------------------------------
 
 
@@ -1037,7 +1086,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     from rd_import.terminal import result_text
 
     if not given["as_json"]:
-        click.echo(result_text(result))
+        click.echo(result_text(result, look=Look.of(sys.stdout)))
         return
     _print_json(
         run_id=result.run_id,
@@ -1062,8 +1111,16 @@ def _print_json(**facts: object) -> None:
 
 
 def _as_command(given: dict[str, Any]) -> str:
-    words = ["rd-import", *given["files"], "--type", given["event_type"]]
+    words = ["rd-import", *given["files"]]
+    for option, value in (
+        ("--type", given["event_type"]),
+        ("--map", given["map_path"]),
+        ("--type-by", given["type_by"]),
+        ("--suppress", given["suppress"]),
+    ):
+        words += [option, str(value)] if value else []
     for option, values in (
+        ("--lookup", given["lookup"]),
         ("--rename", given["rename"]),
         ("--set", given["constants"]),
         ("--key", given["key"]),
@@ -1078,7 +1135,8 @@ def _as_command(given: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     if text:
-        click.echo(text, err=True)
+        lines = (Line(line) for line in text.splitlines())
+        click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
 
 
 def _fail(text: str, code: int) -> None:

@@ -17,6 +17,9 @@ from rd_import.values import EVENT, PlannedEvent
 
 CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
 PAST: Final = "PAST"
+LOWEST_CONTACT_LIMIT: Final = (
+    24  # events a day and contact: the smallest figure that any source gives
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class Standing:
     repeats: int
     same_content: int = 0
     twins: int = 0
+
+    def to_send(self, events: int) -> int:
+        """Give how many of so many events nothing holds back; what another run is sending may yet be this run's."""
+        return events - sum(count for why, count in self.reasons.items() if why != Lost.SENT)
 
 
 def hinders(
@@ -181,28 +188,34 @@ def number_on(folder: RunFolder, ledger: Ledger, account: int) -> None:
     for events, identity in zip(folder.planned(), folder.identities(), strict=True):
         keys = events["event_key"].to_list()
         foreign = {key for key, digest in ledger.inputs_of(account, keys).items() if digest != mine}
-        shift: dict[str, int] = {}
-        for key, text in zip(keys, identity, strict=True):
-            if key in foreign and text not in shift:
-                shift[text] = _known_elsewhere(folder, ledger, account, text, mine)
+        shift: dict[tuple[str, str], int] = {}
+        for key, named in zip(keys, zip(events["event_type"], identity, strict=True), strict=True):
+            if key in foreign and named not in shift:
+                shift[named] = _known_elsewhere(folder, ledger, account, named, mine)
         rekeyed.append(
             [
                 key
-                if not shift.get(text)
-                else key_of(folder.facts["event_type"], "", text, number + shift[text])
-                for key, text, number in zip(keys, identity, events["occurrence"], strict=True)
+                if not shift.get((event_type, text))
+                else key_of(
+                    event_type, folder.facts["namespace"], text, number + shift[event_type, text]
+                )
+                for key, event_type, text, number in zip(
+                    keys, events["event_type"], identity, events["occurrence"], strict=True
+                )
             ]
         )
     folder.replace_keys(rekeyed)
 
 
 def _known_elsewhere(
-    folder: RunFolder, ledger: Ledger, account: int, identity: str, mine: str
+    folder: RunFolder, ledger: Ledger, account: int, named: tuple[str, str], mine: str
 ) -> int:
-    """Count the occurrences of an identity, from 1 on, that other files brought."""
+    """Count the occurrences of a type and identity, from 1 on, that other files brought."""
+    event_type, identity = named
+    namespace = folder.facts["namespace"]
     known = 0
     while True:
-        step = [key_of(folder.facts["event_type"], "", identity, known + n) for n in range(1, 17)]
+        step = [key_of(event_type, namespace, identity, known + n) for n in range(1, 17)]
         inputs = ledger.inputs_of(account, step)
         here = 0
         for key in step:
