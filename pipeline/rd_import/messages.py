@@ -449,7 +449,7 @@ FORMATS: Final[Mapping[str, str]] = {
     "jsonl": "JSON Lines",
 }
 
-KINDS: Final[Mapping[str, str]] = {
+FOREIGN: Final[Mapping[str, str]] = {
     "pdf": "a PDF document",
     "picture": "a picture",
     "rar": "a RAR archive",
@@ -632,7 +632,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
                     yield f"{name}.{key}", text
     for name in (
         "FORMATS",
-        "KINDS",
+        "FOREIGN",
         "FINDINGS",
         "EVIDENCE",
         "CONFIDENCE",
@@ -751,8 +751,8 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
         made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
     kind = facts.get("kind")
-    if kind in KINDS:
-        made["kind"] = translate(KINDS[str(kind)])
+    if kind in FOREIGN:
+        made["kind"] = translate(FOREIGN[str(kind)])
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = (
