@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rd_import.catalogue import fill, number, translate, translate_many
 from rd_import.screen_texts import SCREENS, Text
@@ -85,6 +85,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "no_type": (
         "no event type was named.",
         "add --type with one of: {types}",
+    ),
+    "no_type_of_preset": (
+        "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
+        "add --type with one of them{or_type_by}",
     ),
     "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
     "removed_type": (
@@ -567,6 +571,7 @@ WORDS: Final[Mapping[str, str]] = {
     "its_fields": "its fields are {names}",
     "earlier_line": "an earlier line",
     "nothing": "nothing",
+    "or_flags": ", or let a column decide row by row: {flags}",
     "known_are": "; known are {names}",
 }
 """Parts of sentences."""
@@ -702,6 +707,11 @@ def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
     return fill(translate(what), facts), fill(translate(why), facts)
 
 
+def type_by_flag(column: str) -> str:
+    """Write the flag that lets a column decide on the event types."""
+    return f"--type-by {_shell(column)}"
+
+
 def rename_flag(field: str, column: str) -> str:
     """Write the flag that lets a column feed a field."""
     return f"--rename {field}={_shell(column)}"
@@ -740,6 +750,10 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     if "wanted" in facts:
         made["wanted_words"] = translate(KINDS[str(facts["wanted"])])
         made["given"] = f"`{facts['given']}`"[:80]
+    if "type_by" in facts:
+        columns_named = [type_by_flag(str(one)) for one in cast("list[str]", facts["type_by"])]
+        either = fill(word("or_flags"), {"flags": ", ".join(columns_named)})
+        made["or_type_by"] = either if columns_named else ""
     if "origins" in facts:
         made["said_words"] = str(facts["origins"]) or word("nothing")
     if "known" in facts:

@@ -88,12 +88,23 @@ def event_types_of(job: Job, presets: Sequence[Preset | None]) -> tuple[EventTyp
     elif said.event_type is not None:
         names = [said.event_type]
     else:
-        feeds = dict.fromkeys(name for one in presets if one is not None for name in one.feeds)
-        raise JobError("no_type", types=", ".join(feeds or CURRENT_TYPES))
+        raise no_type(presets)
     found = [event_type_named(name, job.exports) for name in dict.fromkeys(names)]
     if len({one.grouped_by for one in found}) > 1:
         raise JobError("types_do_not_mix", types=", ".join(one.name for one in found))
     return tuple(found)
+
+
+def no_type(presets: Sequence[Preset | None]) -> JobError:
+    """Say that the type is missing: those that the exports can feed, and the columns that tell it row by row."""
+    known = [one for one in presets if one is not None]
+    feeds = list(dict.fromkeys(name for one in known for name in one.feeds))
+    columns = [one.column for preset in known for one in preset.suggestions]
+    if not known:
+        return JobError("no_type", types=", ".join(CURRENT_TYPES))
+    return JobError(
+        "no_type_of_preset", preset=known[0].name, types=", ".join(feeds), type_by=columns
+    )
 
 
 def _suggested(type_by: TypeBy, presets: Sequence[Preset | None], job: Job) -> Iterator[TypeBy]:
@@ -681,6 +692,7 @@ def _facts(
         "proposed": {name: column for one in matchings for name, column in one.proposed.items()},
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
+        "suggested": _suggestions(plan),
         "legal_bases": dict(counts.legal_bases),
         "mapping_sha256": _mapping_digest(job, plan),
         "weak_identity": any(_is_weak(one, matchings) for one in plan.event_types),
@@ -694,6 +706,18 @@ def _facts(
             "min_rows": job.min_rows,
             "send_changed": job.policy.send_changed,
         },
+    }
+
+
+def _suggestions(plan: _Plan) -> dict[str, Map[str, str]]:
+    """Give the columns whose words tell event types, with those words, where the user has not said it."""
+    if plan.said.type_by is not None:
+        return {}
+    return {
+        one.column: one.values or {}
+        for preset in plan.presets
+        if preset is not None
+        for one in preset.suggestions
     }
 
 

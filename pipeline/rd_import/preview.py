@@ -50,6 +50,7 @@ class Preview:
     unmatched: tuple[str, ...]
     how: Mapping[str, str]
     proposed: Mapping[str, str]
+    suggested: Mapping[str, Mapping[str, str]]
     event_types: Mapping[str, int]
     filtered: Mapping[str, int]
     contacts: int
@@ -135,6 +136,7 @@ def preview(
         unmatched=tuple(facts["unmatched"]),
         how=facts["how"],
         proposed=facts["proposed"],
+        suggested=facts["suggested"],
         event_types=_by_type(folder),
         filtered=_filtered(folder),
         contacts=contacts,
