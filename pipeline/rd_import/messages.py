@@ -30,7 +30,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "not_csv_or_parquet": (
         "`{path}` is {kind}, not CSV or Parquet.",
-        "save or unpack it as CSV first",
+        "open it and save it as CSV or .xlsx, or export it as CSV, first",
     ),
     "binary_file": (
         "`{path}` is no text: it holds NUL bytes.",
@@ -458,6 +458,19 @@ FORMATS: Final[Mapping[str, str]] = {
     "jsonl": "JSON Lines",
 }
 
+FOREIGN: Final[Mapping[str, str]] = {
+    "pdf": "a PDF document",
+    "picture": "a picture",
+    "rar": "a RAR archive",
+    "7z": "a 7z archive",
+    "database": "a database",
+    "damaged": "damaged",
+    "web page": "a web page (some shops give it the name .xls; an error page looks like this too)",
+    "xml": "an XML document",
+    "old workbook": "an old Excel workbook (.xls)",
+}
+"""What people pick by mistake."""
+
 FINDINGS: Final[Mapping[str, str]] = {
     "encoding": "encoding {value}",
     "delimiter": "delimiter {value!r}",
@@ -629,6 +642,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
                     yield f"{name}.{key}", text
     for name in (
         "FORMATS",
+        "FOREIGN",
         "FINDINGS",
         "EVIDENCE",
         "CONFIDENCE",
@@ -755,6 +769,9 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
         flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
         made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
+    kind = facts.get("kind")
+    if kind in FOREIGN:
+        made["kind"] = translate(FOREIGN[str(kind)])
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = (
