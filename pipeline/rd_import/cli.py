@@ -798,20 +798,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     if not given["as_json"]:
         click.echo(result_text(result, look=Look.of(sys.stdout)))
         return
-    _print_json(
-        run_id=result.run_id,
-        rows=result.rows,
-        events=result.events,
-        states=result.states,
-        requests=result.requests,
-        audit=str(result.audit_path),
-        rejected_file=[str(path) for path in result.rejected_paths],
-        report=None,
-        stopped_by=result.stopped_by,
-        proof=result.proof,
-        run_folder=str(result.run_folder),
-        exit_code=result.exit_code,
-    )
+    _print_json(**result.as_dict())
 
 
 def _print_json(**facts: object) -> None:

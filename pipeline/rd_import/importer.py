@@ -454,6 +454,7 @@ def open_session(how: Delivery, watcher: Watcher) -> Iterator[Session]:
         how.account or Account.from_env(),
         named_ledger(how.ledger),
         timeout_s=how.timeout_s,
+        tokens=how.tokens,
         on_new_ledger=watcher.begins_ledger,
     ) as session:
         yield session

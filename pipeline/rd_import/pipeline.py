@@ -241,6 +241,25 @@ def _keep_events(
         writer.keep_events(EncodedGroup(pl.concat(kept).sort(EVENT, maintain_order=True)))
 
 
+def column_of_an_event(job: Job) -> str | None:
+    """Name the file's column whose equal values must be read together: rows of one event, or of equal identities.
+
+    None where no single column tells.
+
+    Raises:
+        JobError: What is said does not fit the files.
+    """
+    with ExitStack() as spool:
+        plan = _planned(job, spool)
+        together = _Surveys(plan, job).id_column(0)
+        if together is None and plan.by is None:
+            [first, *_] = [*plan.matchings[0].key, "email"]
+            fed = plan.matchings[0].fed[plan.event_types[0].name]
+            named = next((one.rule.name for one in fed if one.field == first), None)
+            together = named or (first if first in plan.matchings[0].key else None)
+        return together
+
+
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
     """Name what only a person can decide before a run is sent; empty where nothing is open."""
     open_ones = []
@@ -627,9 +646,9 @@ class _Surveys:
     def _look_for_torn(self, group: SourceGroup, rows: RowGroup) -> None:
         dialect = self._plan.exports[group.export].dialect
         codec, delimiter = (dialect.working_codec, dialect.delimiter) if dialect else ("utf-8", ",")
-        self.torn.add(group, rows.table, self._id_column(group.export), codec, delimiter)
+        self.torn.add(group, rows.table, self.id_column(group.export), codec, delimiter)
 
-    def _id_column(self, export: int) -> str | None:
+    def id_column(self, export: int) -> str | None:
         """Name the file's column that holds the ids of events, where it is one column."""
         matching = self._plan.matchings[export]
         if matching.group_by:
