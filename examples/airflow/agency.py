@@ -31,7 +31,9 @@ with DAG(
         type="ECOMMERCE_ORDER_PLACED",
         ledger_conn_id="rd_ledger",
         past="skip",
-        outlets=[Asset(name="rd_station", uri="rdstation://agency/")],  # mapped tasks have none by default
+        outlets=[
+            Asset(name="rd_station", uri="rdstation://agency/")
+        ],  # mapped tasks have none by default
         max_active_tis_per_dagrun=16,  # accounts at once; each is paced on its own
     ).expand_kwargs(accounts())
     total(imported.output)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rd_import import messages, pipeline
-from rd_import.audit import audit_place, claim_audit_path, default_audit_path, keys_of_audit
+from rd_import.audit import claim_audit_path, default_audit_path, keys_of_audit
 from rd_import.errors import AccountError, JobError
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.ledger import Ledger
 from rd_import.ledger_check import differences
 from rd_import.ledger_rows import from_us
 from rd_import.ledger_store import Store, store_of
+from rd_import.places import place_of
 from rd_import.preview import Preview, preview
 from rd_import.run_folder import RunFolder, state_folder
 from rd_import.send import Sending
@@ -97,7 +98,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
     account = job.account or Account.from_env()
     practice = is_loopback(account.base_url)
     _speed(job).pace(account)
-    named = audit_place(job.audit_path) if job.audit_path else None
+    named = place_of(job.audit_path) if job.audit_path else None
     audit_path = named or default_audit_path(job.names[0], started)
     claim_audit_path(audit_path, named=named is not None)
     with contextlib.ExitStack() as stack:
@@ -185,7 +186,7 @@ def resume(
         job = _job_of(folder, how)
         _refuse_open_questions(job, folder, session)
         if how.audit_path:
-            audit_path = audit_place(how.audit_path)
+            audit_path = place_of(how.audit_path)
         now = pipeline.SystemClock().now()
         stand = pipeline.stands(job, folder, session.ledger, session.number, now)
         events = stand.to_send(folder.events)
@@ -297,7 +298,7 @@ def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None
     """
     with Ledger.open(ledger_store(ledger)) as opened:
         changed = {}
-        for path in map(audit_place, audits):
+        for path in map(place_of, audits):
             facts, known = keys_of_audit(path)
             changed[str(path)] = opened.join(opened.account(facts["rd_import.scope"]), known)
         return changed
@@ -317,7 +318,7 @@ def check_ledger(
         if not store.exists():
             raise JobError("no_ledger", path=store.name)
     with Ledger.open(store) as opened:
-        return differences(opened, [audit_place(one) for one in audits])
+        return differences(opened, [place_of(one) for one in audits])
 
 
 def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
@@ -418,7 +419,7 @@ def _find_run(
     folder = RunFolder.open(Path(found["folder"]))
     if needs_bodies and not folder.has_bodies:
         raise JobError("bodies_gone", run=run_id)
-    return folder, audit_place(found["audit_path"])
+    return folder, place_of(found["audit_path"])
 
 
 def _job_of(folder: RunFolder, how: Delivery) -> Job:

@@ -22,7 +22,6 @@ import polars as pl
 
 from rd_import.audit import (
     Audit,
-    audit_place,
     masked,
     open_audit_path,
     write_audit,
@@ -42,6 +41,7 @@ from rd_import.mapping import map_rows
 from rd_import.mapping_file import Mapping, Preset, Rule, TypeBy
 from rd_import.match import Fed, Matching, in_common, match, match_columns
 from rd_import.names import Names, folded
+from rd_import.places import place_of
 from rd_import.plan import (
     LOWEST_CONTACT_LIMIT,
     Decisions,
@@ -319,7 +319,7 @@ def unfinished_run(
             earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
         )
         if whole and not ledger.is_running(run["run"]):
-            return earlier, audit_place(run["audit_path"])
+            return earlier, place_of(run["audit_path"])
     return None
 
 
