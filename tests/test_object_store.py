@@ -15,7 +15,7 @@ from conftest import Command
 from rd_import.sandbox import Behaviour, Sandbox
 from rig import orders, save
 
-pytestmark = [pytest.mark.s3, pytest.mark.filterwarnings("ignore:PySpark does not yet:FutureWarning")]
+pytestmark = pytest.mark.s3
 
 TYPE = ("--type", "ECOMMERCE_ORDER_PLACED")
 BUCKET = "exports"
