@@ -56,12 +56,14 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
                 late.add(table.filter(strays))
         for position, lines in enumerate(events):
             table = spill.table(position).with_columns(pl.Series(EVENT, lines))
-            at_home = table.filter(homes[lines] == position)
-            together = pl.concat([at_home, *late.take(position)]).sort(
-                EVENT, ROW, maintain_order=True
-            )
-            if together.height:
-                yield RowGroup(_inherit(together))
+            away = homes[lines] != position
+            if away.any():
+                table = table.filter(~away)
+            late_ones = late.take(position)
+            if late_ones or not _ascends(table[EVENT].to_numpy()):
+                table = pl.concat([table, *late_ones]).sort(EVENT, ROW, maintain_order=True)
+            if table.height:
+                yield RowGroup(_inherit(table))
     finally:
         spill.remove()
         if late is not None:
@@ -98,6 +100,10 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     events = np.empty(len(order), dtype=np.uint32)
     events[order] = rank[place]
     return np.split(events, ends[:-1]), homes
+
+
+def _ascends(ordinals: np.ndarray) -> bool:
+    return bool((ordinals[1:] >= ordinals[:-1]).all())
 
 
 def _inherit(table: pl.DataFrame) -> pl.DataFrame:

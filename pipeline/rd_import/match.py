@@ -134,7 +134,7 @@ def match(group: RowGroup, matching: Matching) -> RowGroup:
 def _trimmed(column: str) -> pl.Expr:
     """Take blanks and tabs off the ends of a cell; other marks are its own. A cell of nothing else is empty."""
     cell = pl.col(column)
-    return pl.when(cell.str.contains(r"\S")).then(cell.str.strip_chars(" \t\r\n"))
+    return pl.when(cell.str.strip_chars() != "").then(cell.str.strip_chars(" \t\r\n"))
 
 
 def _lists_of_structs(table: pl.DataFrame, wanted: Sequence[str]) -> list[str]:

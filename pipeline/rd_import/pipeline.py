@@ -4,6 +4,8 @@ Exports are read, their columns matched, rows gathered into events, typed, valid
 run folder; the preview is computed from it. What it holds is packed, sent, and audited.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import secrets
@@ -14,22 +16,20 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
-from rd_import.exchange import Exchange
 from rd_import.export import Export
 from rd_import.gather import gather
 from rd_import.job import Job
-from rd_import.ledger import Ledger
 from rd_import.mapping import map_rows
 from rd_import.match import Matching, match, match_columns
+from rd_import.overlap import ahead
 from rd_import.plan import (
     Decisions,
     Standing,
@@ -41,13 +41,27 @@ from rd_import.plan import (
 )
 from rd_import.read import find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
-from rd_import.send import Clock, Pace, Rules, Sender, Sending
 from rd_import.survey import Survey
 from rd_import.torn import TornRows
 from rd_import.validate import validate
-from rd_import.values import EVENT, KEY, NOT_DATA, RowGroup, RunResult, Sifted, SourceGroup
+from rd_import.values import (
+    EVENT,
+    KEY,
+    NOT_DATA,
+    EventGroup,
+    RowGroup,
+    RunResult,
+    Sifted,
+    SourceGroup,
+)
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
+
+if TYPE_CHECKING:  # the second half's modules are loaded when it begins: `check` needs none of them
+    from rd_import.audit import Audit
+    from rd_import.exchange import Exchange
+    from rd_import.ledger import Ledger
+    from rd_import.send import Clock, Pace, Sending
 
 LOWEST_CONTACT_LIMIT: Final = (
     24  # events a day and contact: the smallest figure that any source gives
@@ -117,21 +131,12 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
         counts = _Counts()
         survey = _Surveys(exports, matchings, event_type, job)
         with folder.writer() as writer:
-            rows = survey.matched(read(exports), writer)
-            for group in gather(rows, by=event_type.grouped_by, scratch=folder.path):
-                typed = type_cells(group, event_type, survey.formats())
-                typed = Sifted(
-                    typed.kept, pl.concat([typed.problems, survey.torn.flaws(group.table)])
-                )
-                numbered = replace(
-                    typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type))
-                )
-                valid = validate(numbered, event_type)
-                events = map_rows(valid, event_type)
+            rows = survey.matched(ahead(read(exports)), writer)
+            groups = gather(rows, by=event_type.grouped_by, scratch=folder.path)
+            for events in ahead(_events(groups, event_type, survey, writer, counts)):
                 encoded = encode(events, event_type, namespace="", max_body=job.max_body)
                 writer.keep_problems(encoded.problems)
                 writer.keep_events(encoded.kept)
-                counts.add(group, valid.kept)
             writer.finish()
         folder.save_facts(_facts(job, event_type, survey, writer, counts, clock.now()))
     except OSError as error:
@@ -145,6 +150,25 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
     folder.facts["invalid_rows"] = _invalid_rows(folder)
     folder.save_facts(folder.facts)
     return folder
+
+
+def _events(
+    groups: Iterator[RowGroup],
+    event_type: EventType,
+    survey: _Surveys,
+    writer: FolderWriter,
+    counts: _Counts,
+) -> Iterator[Sifted[EventGroup]]:
+    """Type, number, validate and map whole events."""
+    for group in groups:
+        typed = type_cells(group, event_type, survey.formats())
+        typed = Sifted(typed.kept, pl.concat([typed.problems, survey.torn.flaws(group.table)]))
+        numbered = replace(
+            typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type))
+        )
+        valid = validate(numbered, event_type)
+        counts.add(group, valid.kept)
+        yield map_rows(valid, event_type)
 
 
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
@@ -243,6 +267,9 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
         LedgerError: The ledger or the run folder cannot be used.
     """
+    from rd_import.audit import write_open_audit
+    from rd_import.send import Rules, Sender
+
     now = clock.now()
     try:
         folder.keep_contacts(ledger.secret)
@@ -306,6 +333,8 @@ def conclude(
     clock: Clock,
 ) -> RunResult:
     """Write the audit of a run as the ledger stands, and forget people's data that nobody needs any more."""
+    from rd_import.audit import masked, open_audit_path, write_audit
+
     audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
     if sum(audit.states.get(state, 0) for state in PENDING) == audit.resolved_rows:
         folder.forget_contents(masked)
@@ -318,6 +347,9 @@ def refuse(
     folder: RunFolder, *, audit_path: Path, started: datetime, clock: Clock, why: str
 ) -> RunResult:
     """Write the audit of a run of which nothing may be sent."""
+    from rd_import.audit import write_audit
+    from rd_import.send import Sending
+
     sending = Sending(stopped_by="question", proof=why)
     audit = write_audit(folder, None, None, audit_path, stopped=why)
     return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
@@ -363,9 +395,14 @@ class _Counts:
         highest = group.table[EVENT].max()
         if isinstance(highest, int):
             self.event_ordinals = max(self.event_ordinals, highest + 1)
-        once = valid.table.unique(EVENT, keep="first")
-        for name in valid.table.columns:
-            if name.startswith("legal_bases.") and name.endswith(".type"):
+        bases = [
+            name
+            for name in valid.table.columns
+            if name.startswith("legal_bases.") and name.endswith(".type")
+        ]
+        if bases:
+            once = valid.table.unique(EVENT, keep="first")
+            for name in bases:
                 status = f"{name.removesuffix('type')}status"
                 given = once.filter(pl.col(name).is_not_null())
                 statuses = (
