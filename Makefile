@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format lock bench wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue lock bench wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 format: $(VENV)/dev.stamp ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+catalogue: $(VENV)/dev.stamp ## bring the translations' entries up to date
+	$(BIN)/python tools/catalogue.py
 
 lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv

@@ -788,3 +788,31 @@ def test_after_a_sleep_between_mark_and_first_byte_nothing_leaves_by_the_old_mar
     assert registered(sandbox) == dict.fromkeys(range(1, 16), 1)
     requests = json.loads(pq.read_metadata(audit).metadata[b"rd_import.requests"])
     assert [one["outcome"] for one in requests].count("not accepted") == 1
+
+
+def test_the_same_content_under_another_key_is_reported_before_it_is_sent(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """With another --key every event is new to the ledger, though RD Station has it already."""
+    words = job(tmp_path / "a.csv", 20, 5)
+    assert rd_import(*words).code == 0
+    assert rd_import("check", *words).json["preview"]["same_content"] == 0
+    shown = rd_import("check", *words, "--key", "email").json["preview"]
+    assert (shown["same_content"], shown["twins"], shown["already_accepted"]) == (20, 0, 0)
+    seen = rd_import("check", tmp_path / "a.csv", *TYPE, "--key", "email").out
+    assert "  20 events with the very content of others sent before under another key" in seen
+    assert registered(sandbox) == dict.fromkeys(range(1, 21), 1)
+
+
+def test_the_same_content_twice_in_one_file_is_reported_before_it_is_sent(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    rows = [("ana@example.com", "newsletter")] * 3 + [("rui@example.com", "newsletter")]
+    file = tmp_path / "c.csv"
+    lines = ["email,conversion_identifier", *(",".join(row) for row in rows)]
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    done = rd_import("check", file, *CONVERSION, "--json")
+    assert (done.json["preview"]["twins"], done.json["events"]) == (2, 4)
+    assert "2 events with the very content of others in this input" in (
+        rd_import("check", file, *CONVERSION).out
+    )

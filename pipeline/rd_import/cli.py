@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import inspect
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -16,23 +18,27 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 from click_default_group import DefaultGroup
 
+from rd_import import messages
+from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
 from rd_import.job import Account, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
+from rd_import.layout import Line, Look, laid_out
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rd_import.ledger_store import Store
+    from rd_import.mapping_file import Mapping
     from rd_import.preview import Preview
     from rd_import.run_folder import RunFolder
     from rd_import.sandbox import Sandbox
-    from rd_import.send import Sending
     from rd_import.session import Session, Speed
     from rd_import.values import RunResult
 
 JSON_VERSION = 1
+CONTACTS_ASKED_TWICE = 1000
 LOG = logging.getLogger("rd_import")
 
 EXIT_CODES = """\b
@@ -47,23 +53,6 @@ Exit codes, the first that applies:
   6  some rows are `deferred` or `not_sent`; run again
   0  done
 """
-
-
-@click.group(
-    cls=cast("type[click.Group]", DefaultGroup),
-    default="import",
-    default_if_no_args=False,
-    epilog=EXIT_CODES,
-)
-@click.version_option(package_name="rd-import")
-def cli() -> None:
-    """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
-
-    \b
-      rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED
-      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED
-      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox
-    """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
@@ -86,15 +75,59 @@ _SPEED = [
         help="Requests a minute; 0 = unpaced, this machine only.",
     ),
 ]
+_LANG = click.option(
+    "--lang",
+    type=click.Choice(LANGUAGES, case_sensitive=False),
+    expose_value=False,
+    help="Language.  [default: the locale's]",
+)
 _OUTPUT = [
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines."),
     click.option("-v", "--verbose", is_flag=True, help="Log each request; never contact data."),
+    _LANG,
 ]
+
+
+@click.group(
+    cls=cast("type[click.Group]", DefaultGroup),
+    default="import",
+    default_if_no_args=False,
+    epilog=EXIT_CODES,
+)
+@click.version_option(package_name="rd-import")
+@_LANG
+def cli() -> None:
+    """Send CSV and Parquet exports to RD Station Marketing as events; account for every row, send none twice.
+
+    \b
+      rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED
+      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED
+      rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox
+    """  # noqa: D301 -- \b is click's mark for lines that must not be wrapped
+
+
 _SEND_OR_SKIP = click.Choice(["send", "skip"])
 _SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE..."),
     click.option(
         "--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."
+    ),
+    click.option(
+        "--map", "map_path", metavar="FILE.toml", help="Mapping file, or the name of a preset."
+    ),
+    click.option(
+        "--type-by", metavar="COLUMN", help="Column that tells each row's type, as suggested."
+    ),
+    click.option(
+        "--lookup",
+        multiple=True,
+        metavar="FILE",
+        help="Second file with what the export lacks, joined by the columns that both have.",
+    ),
+    click.option(
+        "--suppress",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="E-mails that get nothing: one a line, or a column `email`.",
     ),
     click.option(
         "--rename", multiple=True, metavar="FIELD=COLUMN", help="Take a field from this column."
@@ -259,17 +292,21 @@ def check(**given: Any) -> None:
         else:
             from rd_import.terminal import preview_text
 
-            click.echo(preview_text(shown, destination="RD Station (nothing is sent by `check`)"))
+            click.echo(
+                preview_text(
+                    shown, destination=messages.say("preview.check"), look=Look.of(sys.stdout)
+                )
+            )
             for one in open_ones:
                 _say(str(one))
             if not folder.rows:
-                _say("the file has a header and no rows.")
+                _say(messages.say("say.no_rows"))
             click.echo("")
             kept = folder.path if given["run_dir"] else folder.run_id
             send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
-            click.echo(f"to send it: {send}")
+            click.echo(messages.say("say.to_send", command=send))
         if given["keep"]:
-            _say(f"run folder: {folder.path}")
+            _say(messages.say("say.run_folder", path=folder.path))
     finally:
         if not given["keep"]:
             folder.remove()
@@ -286,12 +323,16 @@ def check(**given: Any) -> None:
 def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
     _configure_logging(verbose=given["verbose"])
+    from rd_import.pipeline import SystemClock, stands
+
     with contextlib.ExitStack() as stack:
         session = _session(_account(given, None), given, stack)
         folder, audit_path = _pending_run(session, run, given)
         job = _job_of(folder, given)
         _refuse_open_questions(job, folder, session)
-        code = _deliver(job, folder, audit_path, session, given)
+        stand = stands(job, folder, session.ledger, session.number, SystemClock().now())
+        total = stand.to_send(folder.events)
+        code = _deliver(job, folder, audit_path, session, given, total=total)
     _exit(code)
 
 
@@ -306,7 +347,7 @@ def status(**given: Any) -> None:
     with contextlib.closing(_ledger_store(given)) as store:
         name, there = store.name, store.exists()
     if not there:
-        _say(f"there is no ledger at {name} yet: nothing was sent from here.")
+        _say(messages.say("status.no_ledger", path=name))
         if given["as_json"]:
             _print_json(runs=[])
         return
@@ -389,15 +430,18 @@ def resolve(
         now = SystemClock().now()
         done = decide_all(session.ledger, session.number, decisions, by=getpass.getuser(), now=now)
         for event, refused in done.refused:
-            _say(f"row {event.row_number}: {refused}; left as it is")
-        _say(f"{done.decided} decided, {len(done.refused)} left as they are")
+            _say(
+                messages.say(
+                    "resolve.refused", row=event.row_number, why=messages.unresolvable(refused)
+                )
+            )
+        _say(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
         job = _job_of(folder, given)
         if done.ordered and not folder.has_bodies:
-            _say(
-                "what they hold is no longer kept here: import the same file again, and they go once"
-            )
+            _say(messages.say("resolve.bodies_gone"))
         if done.ordered and folder.has_bodies:
-            code = _deliver(job, folder, audit_path, session, given, only=done.ordered)
+            total = len(done.ordered)
+            code = _deliver(job, folder, audit_path, session, given, only=done.ordered, total=total)
         else:
             code = _rewrite_audit(folder, audit_path, session, given)
     _exit(code)
@@ -430,7 +474,7 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
     if given["as_json"]:
         _print_json(audits=changed)
     for name, count in changed.items():
-        _say(f"{name}: {count} keys taken over")
+        _say(messages.say("ledger.taken", count=count, path=name))
 
 
 @ledger_group.command("check")
@@ -456,9 +500,9 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
     for line in found[:20]:
         _say(line)
     _say(
-        f"{len(found)} differences"
+        messages.say("ledger.differences", count=len(found))
         if found
-        else "the ledger is whole, and the audits agree with it"
+        else messages.say("ledger.whole")
     )
     _exit(1 if found else 0)
 
@@ -476,7 +520,7 @@ def probe(email: str, **given: Any) -> None:
         terminal = _terminal()
 
         def ask(question: str) -> bool:
-            click.echo(f"{question} [y/N] ", nl=False, err=True)
+            click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
             return _is_yes(terminal.readline())
 
         facts = run_probe(session.service, session.ledger, session.number, email, ask=ask, say=_say)
@@ -485,6 +529,7 @@ def probe(email: str, **given: Any) -> None:
 
 
 @cli.command()
+@_LANG
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
 @click.option(
     "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
@@ -504,7 +549,7 @@ def sandbox(port: int, scenario: str | None) -> None:
         signal.signal(name, lambda *_: server.stop())
     click.echo(f"export RD_IMPORT_BASE_URL={server.url}")
     click.echo(f"export RD_IMPORT_TOKEN={server.token}")
-    _say(f"the sandbox listens; what arrives is shown at {server.url}/ (Ctrl-C ends it)")
+    _say(messages.say("sandbox.listens", url=server.url))
     sys.stdout.flush()
     server.serve_forever()
 
@@ -526,8 +571,37 @@ def _give_memory_back() -> None:
             mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD: larger blocks go back at once
 
 
+def help_texts() -> Iterator[tuple[str, object, str, str]]:
+    """Give each text of `--help`: its command, what carries it, in which attribute, and the English."""
+    for path, command in _commands(cli, "rd-import"):
+        for attribute in ("help", "epilog"):
+            if text := getattr(command, attribute):
+                yield path, command, attribute, inspect.cleandoc(text)
+        for one in command.params:
+            if text := getattr(one, "help", None):
+                yield path, one, "help", text
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _commands(child, f"{path} {name}")
+
+
+_HELP = tuple(help_texts())
+
+
+def _speak(words: list[str]) -> None:
+    """Choose the language before the words are parsed, and put the help into it."""
+    speak(language_of(words, os.environ))
+    for _, carrier, attribute, text in _HELP:
+        setattr(carrier, attribute, translate(text))
+
+
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    _speak(sys.argv[1:])
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # until a command knows better: as Ctrl-C
@@ -537,11 +611,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort as error:
         at_once = isinstance(error.__cause__, KeyboardInterrupt)
-        _say(
-            "stopped at once; the ledger holds what was sent."
-            if at_once
-            else "stopped; nothing is sent."
-        )
+        _say(messages.say("say.stopped_at_once" if at_once else "say.stopped"))
         sys.exit(130)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -553,11 +623,8 @@ def main() -> None:
     except Exception as error:
         if "-v" in sys.argv or "--verbose" in sys.argv:
             raise
-        _fail(
-            f"an internal error ({type(error).__name__}); the ledger holds what was sent.\n"
-            "hint: add -v for its place in the code",
-            1,
-        )
+        what = messages.say("say.internal", kind=type(error).__name__)
+        _fail(messages.with_hint(what, messages.say("say.internal_hint")), 1)
 
 
 # --- from words to values ----------------------------------------------------------------------------------------
@@ -566,14 +633,20 @@ def main() -> None:
 def _job(given: dict[str, Any]) -> Job:
     if not given["files"]:
         raise JobError("no_exports")
-    if not given["event_type"]:
-        raise JobError("no_type", types=", ".join(CURRENT_TYPES))
-    if given["event_type"].upper() not in {*CURRENT_TYPES, *REMOVED_TYPES}:
+    asked = (given["event_type"] or "").upper()
+    if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
+    mapping = _mapping(given["map_path"])
+    if asked and mapping.event_type not in {None, asked}:
+        raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
     return Job(
         exports=tuple(given["files"]),
-        event_type=given["event_type"].upper(),
+        event_type=asked,
+        mapping=mapping,
+        type_by=given["type_by"],
+        lookups=given["lookup"],
+        suppress=given["suppress"],
         renames=_pairs(
             given["rename"], "--rename", "FIELD=COLUMN", "--rename identifier=order_number"
         ),
@@ -597,6 +670,18 @@ def _job(given: dict[str, Any]) -> Job:
         max_age_days=given["max_age"],
         **_stops(given),
     )
+
+
+def _mapping(named: str | None) -> Mapping:
+    """Read a mapping file, or take the preset of that name."""
+    from rd_import.mapping_file import Mapping, read_mapping
+    from rd_import.presets import preset_named
+
+    if named is None:
+        return Mapping()
+    path = Path(named)
+    preset = None if path.exists() else preset_named(named)
+    return preset.mapping if preset is not None else read_mapping(path)
 
 
 def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
@@ -698,10 +783,8 @@ def _known_session(given: dict[str, Any], stack: contextlib.ExitStack) -> Sessio
 
 
 def _announce_ledger(name: str) -> None:
-    _say(
-        f"a new ledger begins at {name}: nothing sent before it is known here\n"
-        "hint: bring earlier audits with `rd-import ledger add AUDIT…`"
-    )
+    what = messages.say("say.new_ledger", path=name)
+    _say(messages.with_hint(what, messages.say("say.new_ledger_hint")))
 
 
 # --- the main job ------------------------------------------------------------------------------------------------
@@ -711,7 +794,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     from rd_import.audit import claim_audit_path, default_audit_path
     from rd_import.pipeline import (
         SystemClock,
-        event_type_of,
+        event_type_named,
         prepare,
         questions,
         refuse,
@@ -722,15 +805,18 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
 
     clock = SystemClock()
     started = clock.now()
-    event_type_of(job)
-    if account.uses_api_key and job.event_type != "CONVERSION":
-        raise JobError("only_conversions", event_type=job.event_type)
+    if job.said.event_type is not None:
+        event_type_named(job.said.event_type, job.exports)
     practice = is_loopback(account.base_url)
     terminal = None if given["yes"] or practice else _terminal()
     _speed(given).pace(account)
     audit_path = given["audit_path"] or default_audit_path(job.exports[0], started)
     claim_audit_path(audit_path, named=given["audit_path"] is not None)
     folder = prepare(job, clock)
+    types = folder.facts["event_types"]
+    if account.uses_api_key and types != ["CONVERSION"]:
+        folder.remove()
+        raise JobError("only_conversions", event_type=folder.facts["event_type"])
     if given["in_sandbox"]:
         stack.callback(folder.remove)  # the server that it was sent to ends with this run
     own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_named"] else None
@@ -740,7 +826,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if earlier is not None:
         unsent.close()
         folder, audit_path = earlier[0], given["audit_path"] or earlier[1]
-        _say(f"going on with run {folder.run_id}, which was interrupted")
+        _say(messages.say("say.going_on", run=folder.run_id))
     stand = stands(job, folder, session.ledger, session.number, clock.now())
     one_each = account.uses_api_key
     shown = _preview(folder, session.ledger, session.number, stand, job, given, one_each=one_each)
@@ -750,15 +836,16 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
                 shown,
                 destination=account.base_url,
                 label=account.label if session.trusted_label else None,
+                look=Look.of(sys.stdout),
             )
         )
         click.echo("")
     if not folder.rows:
-        _say("the file has a header and no rows; there is nothing to send.")
+        _say(messages.say("say.no_rows"))
     open_ones = questions(job, folder, stand)
     for one in open_ones:
         warns = practice and one.key != "open_questions"
-        _say(f"{one}\nthis is a practice server, so it is sent all the same" if warns else str(one))
+        _say(f"{one}\n{messages.say('say.practice')}" if warns else str(one))
     if practice:
         open_ones = [one for one in open_ones if one.key == "open_questions"]
     if open_ones:
@@ -769,7 +856,7 @@ def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib
     if terminal is not None and not _confirmed(terminal, shown, account):
         raise click.Abort
     unsent.pop_all()
-    return _deliver(job, folder, audit_path, session, given)
+    return _deliver(job, folder, audit_path, session, given, total=shown.to_send)
 
 
 def _deliver(
@@ -779,15 +866,18 @@ def _deliver(
     session: Session,
     given: dict[str, Any],
     *,
+    total: int,
     only: frozenset[bytes] | None = None,
 ) -> int:
     from rd_import.pipeline import SystemClock, deliver
+    from rd_import.progress import Progress, progress_on
 
     clock = SystemClock()
     session.service.ready()
+    pace = _speed(given).pace(session.account)
     with (
         _until_asked_to_stop(session.exchange.wake) as stop_asked,
-        _progress(folder, given) as on_progress,
+        progress_on(sys.stderr, Progress(total, pace.interval_s)) as on_progress,
     ):
         result = deliver(
             folder,
@@ -797,7 +887,7 @@ def _deliver(
             account=session.number,
             exchange=session.exchange,
             clock=clock,
-            pace=_speed(given).pace(session.account),
+            pace=pace,
             started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,
@@ -909,7 +999,7 @@ def _preview(
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
-    not_data = sum(export["not_data"] for export in shown.exports)
+    not_data = sum(export["not_data"] for export in shown.exports) + sum(shown.filtered.values())
     states = {"filtered": not_data, "invalid": shown.invalid_rows}
     states["not_sent"] = shown.rows - shown.invalid_rows - not_data
     return {state: rows for state, rows in states.items() if rows}
@@ -933,12 +1023,17 @@ def _terminal() -> TextIO:
 
 
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
-    click.echo(
-        f"Send {shown.events:,} events to {account.base_url}? This cannot be undone. [y/N] ",
-        nl=False,
-        err=True,
+    """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    many = shown.contacts > CONTACTS_ASKED_TWICE
+    question = messages.say(
+        "ask.number" if many else "ask.send",
+        count=shown.to_send,
+        contacts=shown.contacts,
+        destination=account.base_url,
     )
-    return _is_yes(terminal.readline())
+    click.echo(question, nl=False, err=True)
+    answer = terminal.readline()
+    return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else _is_yes(answer)
 
 
 def _is_yes(answer: str) -> bool:
@@ -950,18 +1045,18 @@ def _ask_each(chosen: list[Any], why: str | None) -> list[tuple[Any, str, str]]:
     from rd_import.terminal import unknown_event_text
 
     terminal = _terminal()
-    words = {"r": "resend", "l": "left", "c": "confirmed"}
+    words = {"r": "resend", "l": "left", "d": "left", "c": "confirmed"}  # d: deixar
     decisions = []
     for event in chosen:
         click.echo(unknown_event_text(event), err=True)
-        click.echo("[r]esend, [l]eave, [c]onfirmed, Enter to skip: ", nl=False, err=True)
+        click.echo(messages.say("resolve.ask"), nl=False, err=True)
         decision = words.get(terminal.readline().strip().lower()[:1])
         if decision is None:
             continue
         reason = why
         if not reason:
-            click.echo("why? ", nl=False, err=True)
-            reason = terminal.readline().strip() or "looked at on the terminal"
+            click.echo(messages.say("resolve.why"), nl=False, err=True)
+            reason = terminal.readline().strip() or messages.say("resolve.looked")
         decisions.append((event, decision, reason))
     return decisions
 
@@ -983,7 +1078,7 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             raise KeyboardInterrupt
         asked = True
         wake()
-        _say("stopping after the requests in flight; once more to stop at once")
+        _say(messages.say("say.stopping"))
 
     before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -993,19 +1088,6 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
             signal.signal(name, handler)
 
 
-@contextlib.contextmanager
-def _progress(folder: RunFolder, given: dict[str, Any]) -> Iterator[Callable[[Sending], None]]:
-    if given["as_json"] or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("events", total=folder.events)
-        yield lambda sending: bar.update(task, completed=sending.decided_events)
-
-
 # --- what people and machines see --------------------------------------------------------------------------------
 
 
@@ -1013,7 +1095,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     from rd_import.terminal import result_text
 
     if not given["as_json"]:
-        click.echo(result_text(result))
+        click.echo(result_text(result, look=Look.of(sys.stdout)))
         return
     _print_json(
         run_id=result.run_id,
@@ -1038,8 +1120,16 @@ def _print_json(**facts: object) -> None:
 
 
 def _as_command(given: dict[str, Any]) -> str:
-    words = ["rd-import", *given["files"], "--type", given["event_type"]]
+    words = ["rd-import", *given["files"]]
+    for option, value in (
+        ("--type", given["event_type"]),
+        ("--map", given["map_path"]),
+        ("--type-by", given["type_by"]),
+        ("--suppress", given["suppress"]),
+    ):
+        words += [option, str(value)] if value else []
     for option, values in (
+        ("--lookup", given["lookup"]),
         ("--rename", given["rename"]),
         ("--set", given["constants"]),
         ("--key", given["key"]),
@@ -1054,13 +1144,14 @@ def _as_command(given: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     if text:
-        click.echo(text, err=True)
+        lines = (Line(line) for line in text.splitlines())
+        click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
 
 
 def _fail(text: str, code: int) -> None:
     _say(f"rd-import: {text}")
     if "--json" in sys.argv:
-        what, _, hint = text.partition("\nhint: ")
+        what, hint = messages.without_hint(text)
         _print_json(error=what, hint=hint, exit_code=code)
     sys.exit(code)
 

@@ -33,7 +33,7 @@ class RdImportError(Exception):
 
     def __str__(self) -> str:
         what, hint = messages.error(self.key, self.facts)
-        return f"{what}\nhint: {hint}" if hint else what
+        return messages.with_hint(what, hint)
 
 
 class JobError(RdImportError):

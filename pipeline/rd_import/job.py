@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from rd_import.errors import AccountError, JobError
 from rd_import.key_line import Policy
+from rd_import.mapping_file import FileFacts, Lookup, Rule, TypeBy
+from rd_import.mapping_file import Mapping as Said
 from rdstation_events import api_facts
 
 REFUSED_AT_LEAST = 20
@@ -121,7 +123,11 @@ class Job:
 
     Args:
         exports: Files, folders or glob patterns, in the order in which their rows count.
-        event_type: One of `rdstation_events.CURRENT_TYPES`.
+        event_type: One of `rdstation_events.CURRENT_TYPES`; empty where the mapping says it.
+        mapping: A mapping file's content; what stands beside it in the job wins.
+        type_by: A column that tells each row's type, as the export's preset suggests.
+        lookups: Second files, joined by the columns that they share with the export.
+        suppress: A file of e-mails that get nothing.
         renames: Field of the event type → column of the file.
         constants: Field of the event type → the value of every row.
         encoding: Python codec of the CSV files, where it cannot be told from the file.
@@ -146,7 +152,11 @@ class Job:
     """
 
     exports: tuple[str, ...]
-    event_type: str
+    event_type: str = ""
+    mapping: Said = field(default_factory=Said)
+    type_by: str | None = None
+    lookups: tuple[str, ...] = ()
+    suppress: Path | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
@@ -176,6 +186,23 @@ class Job:
             raise JobError("bad_max_body", value=self.max_body, limit=api_facts.MAX_BODY_BYTES)
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise JobError("bad_delimiter", value=self.delimiter)
+
+    @property
+    def said(self) -> Said:
+        """Give all that the user says about the export as one mapping."""
+        rules = {name: Rule(column=column) for name, column in self.renames.items()}
+        rules |= {name: Rule(value=value) for name, value in self.constants.items()}
+        stated = FileFacts(
+            self.encoding, self.delimiter, self.header, self.decimal, self.dates, self.timezone
+        )
+        return Said(
+            event_type=self.event_type.upper() or None,
+            key=self.key,
+            file=stated,
+            fields=rules,
+            type_by=TypeBy(self.type_by) if self.type_by else None,
+            lookups=tuple(Lookup(one) for one in self.lookups),
+        ).over(self.mapping)
 
     def max_refused_allows(self, refused: int, decided: int) -> bool:
         """Tell whether a run may go on after so many refusals; a share allows twenty at least."""

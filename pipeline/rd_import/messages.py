@@ -1,7 +1,11 @@
 """Every text that a person reads, keyed. Facts go in by name; values are cut and shown in quotes or backticks."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, cast
+
+from rd_import.catalogue import fill, number, translate, translate_many
+from rd_import.screen_texts import SCREENS, Text
 
 ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "no_exports": (
@@ -82,14 +86,74 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "no event type was named.",
         "add --type with one of: {types}",
     ),
+    "no_type_of_preset": (
+        "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
+        "add --type with one of them{or_type_by}",
+    ),
     "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
     "removed_type": (
         "RD Station stopped taking {name} on {until}; its successor is {successor} ({how}).",
         "{command}",
     ),
     "no_such_column": (
-        "{path} has no column `{column}`, which --rename gives to `{field}`; it has {columns}.",
+        "{path} has no column `{column}`, which is to feed `{field}`; it has {columns}.",
         "use the column's name as it stands in the header",
+    ),
+    "mapping_unreadable": (
+        "the mapping file `{path}` cannot be read: {reason}.",
+        "name a mapping file, or one of the presets: rd-import map FILE --type TYPE writes one",
+    ),
+    "mapping_no_toml": (
+        "{path}:{line}: this is no TOML: {reason}.",
+        'write field = "Column"; texts stand in quotes',
+    ),
+    "mapping_unknown_key": (
+        "{path}:{line}: there is no key `{key}` in a mapping file.",
+        "{fields_hint}",
+    ),
+    "mapping_key_missing": (
+        "{path}:{line}: `{key}` lacks the key `{missing}`.",
+        "add it; docs/mapping.md shows the whole language",
+    ),
+    "mapping_wrong_kind": (
+        "{path}:{line}: `{key}` is {given}, which is no {wanted_words}.",
+        "docs/mapping.md shows how it is written",
+    ),
+    "mapping_no_option": (
+        "{path}:{line}: `{key}` cannot be `{given}`.",
+        "use one of: {options}",
+    ),
+    "mapping_one_origin": (
+        "{path}:{line}: `{key}` must say where its text is from, once; it says {said_words}.",
+        "use one of column, value, first_of, join, json",
+    ),
+    "mapping_top_only": (
+        "{path}:{line}: `{key}` holds for the whole field, not for a part of it.",
+        "put it beside first_of or join",
+    ),
+    "mapping_bad_pattern": (
+        "{path}:{line}: `{key}` is no pattern that takes one part out: {reason}.",
+        r"write one group in parentheses, in single quotes: '\(([0-9]+)\)$'",
+    ),
+    "type_twice": (
+        "--type {given} and the mapping's type {said} contradict each other.",
+        "leave one of them out",
+    ),
+    "types_do_not_mix": (
+        "{types} cannot come from one file: the rows of some form one event, each row of others is one.",
+        "import the file once for each kind, with a [[filter]]",
+    ),
+    "no_suggestion": (
+        "{path}: nothing is known of the column `{column}` that tells event types{known_words}.",
+        "write a mapping file with [type_by]: rd-import map FILE",
+    ),
+    "files_differ": (
+        "{files} are exports of different kinds.",
+        "import them one by one",
+    ),
+    "no_common_column": (
+        "`{path}` ({columns}) and {export} have no column in common.",
+        "say in a mapping file which belong together: [[lookup]] with match = {{ THEIRS = OURS }}",
     ),
     "no_such_field": ("{event_type} has no field `{field}`.", "{fields_hint}"),
     "legal_base_not_taken": (
@@ -122,19 +186,19 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "look at `rd-import check` first, then add --yes",
     ),
     "too_few_rows": (
-        "{rows} rows were read, fewer than the {least} that --min-rows asks for; nothing was sent.",
+        "{rows:n} rows were read, fewer than the {least:n} that --min-rows asks for; nothing was sent.",
         "check the export",
     ),
     "too_many_invalid": (
-        "{invalid} of {rows} rows are invalid, more than {limit}; nothing was sent.",
+        "{invalid:n} of {rows:n} rows are invalid, more than {limit}; nothing was sent.",
         "mend the causes above, or allow it: --max-invalid 100%",
     ),
     "past_events": (
-        "{events} events are more than {days} days old; RD Station would date them now, and automations would fire.",
+        "{events:n} events are more than {days:1n} days old; RD Station would date them now, and automations fire.",
         "say what is meant: --past send, or --past skip to leave them out",
     ),
     "repeated_events": (
-        "{events} events have the identity of events of another file; nothing tells new from repeated {event_type}.",
+        "{events:n} events have the identity of events of another file; nothing tells new from repeated {event_type}.",
         "say what is meant: --repeats skip or --repeats send; better, name the columns of an id: --key COLUMN",
     ),
     "no_such_key": (
@@ -354,6 +418,27 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "the same event was sent before for another contact",
         "check the id and the e-mail; use --key or another id if these are different events",
     ),
+    "NO_EVENT_TYPE": (
+        "`{value}` in `{field}` stands for no event type; the mapping names {limit}",
+        'add it to the mapping\'s [type_by], or leave such rows out: other = "skip"',
+    ),
+    "NOT_LOOKED_UP": (
+        "{limit} has no row for it, so `{field}` stays empty",
+        "add the row to {limit}",
+    ),
+    "LOOKED_UP_TWICE": (
+        "{limit} has several rows for it that differ, so `{field}` is not known",
+        "leave one of them in {limit}",
+    ),
+    "FILTERED": ("left out by the rule: {limit}", "nothing to do"),
+    "ITEMS_CUT": (
+        "the order has {value} items; {limit} of them are sent, as the mapping says",
+        "nothing to do",
+    ),
+    "VALUES_CUT": (
+        "`{field}` has more than {limit} values; the mapping says what becomes of them",
+        "nothing to do",
+    ),
     "SIBLING_INVALID": (
         "another row of the same event is invalid ({place}); an event goes whole or not at all",
         "mend that row",
@@ -418,6 +503,29 @@ CONFIDENCE: Final[Mapping[str, str]] = {
     "stated": "stated", "certain": "certain", "likely": "likely", "assumed": "assumed", "open": "open",
 }  # fmt: skip
 
+HOW: Final[Mapping[str, str]] = {
+    "preset": "known of this platform",
+    "name": "its own name",
+    "alias": "a known name for it",
+    "lookup": "looked up",
+}
+"""Why a column feeds a field that nobody named."""
+
+KINDS: Final[Mapping[str, str]] = {
+    "text": "text",
+    "texts": "list of texts",
+    "flag": "true or false",
+    "number": "number",
+    "place": "whole number from 1",
+    "length": "true, m:ss or h:mm",
+    "words": "table of texts",
+    "rule": "column's name or rule",
+    "rules": "list of columns or rules",
+    "table": "table",
+    "tables": "list of tables, each under [[…]]",
+}
+"""What a key of a mapping file takes."""
+
 STATES: Final[Mapping[str, str]] = {
     "accepted": "received by RD Station",
     "already_accepted": "sent earlier, not sent again",
@@ -430,13 +538,110 @@ STATES: Final[Mapping[str, str]] = {
     "not_sent": "not sent",
 }
 
+UNRESOLVABLE: Final[Mapping[str, str]] = {
+    "not unknown": "it is not unknown",
+    "in flight": "it is being sent right now",
+    "already ordered": "its resending is ordered already",
+    "closed by an earlier decision": "it was closed by an earlier decision",
+    "accepted meanwhile": "it was accepted meanwhile",
+}
+"""Why a person's decision on an unknown event does not apply."""
+
+WORDS: Final[Mapping[str, str]] = {
+    "finding": "{what} ({confidence}: {why})",
+    "finding_and_flag": "{what} ({confidence}: {why}; {flag} overrules)",
+    "or": "or",
+    "and_more": "{names} and {count} more",
+    "rename_or_set": "--rename {name}=COLUMN (or --set {name}=VALUE)",
+    "say_which": "say which: {flags}",
+    "did_you_mean": "did you mean `{name}`?",
+    "its_fields": "its fields are {names}",
+    "earlier_line": "an earlier line",
+    "nothing": "nothing",
+    "or_flags": ", or let a column decide row by row: {flags}",
+    "known_are": "; known are {names}",
+}
+"""Parts of sentences."""
+
 
 def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
     """Give an exception's sentence and hint."""
     what, hint = ERRORS[key]
     shown = {name: _shown(value) for name, value in facts.items()}
     shown |= _listings(facts)
-    return what.format_map(shown), hint.format_map(shown)
+    return fill(translate(what), shown), fill(translate(hint), shown)
+
+
+def say(key: str, /, count: float = 1, **facts: object) -> str:
+    """Give a text of the screens; `count` chooses between its forms and is a fact itself."""
+    text = SCREENS[key]
+    chosen = translate(text) if isinstance(text, str) else translate_many(*text, int(count))
+    return fill(chosen, {"count": count, **facts})
+
+
+def with_hint(what: str, hint: str) -> str:
+    """Join a sentence and what to do about it."""
+    return f"{what}\n{say('hint', hint=hint)}" if hint else what
+
+
+def without_hint(text: str) -> tuple[str, str]:
+    """Take apart what `with_hint` joined."""
+    what, _, hint = text.partition("\n" + say("hint", hint=""))
+    return what, hint
+
+
+def word(key: str) -> str:
+    """Give a part of a sentence."""
+    return translate(WORDS[key])
+
+
+def unresolvable(why: str) -> str:
+    """Say why a person's decision does not apply."""
+    return translate(UNRESOLVABLE[why])
+
+
+def state(name: str) -> str:
+    """Say what a state means."""
+    return translate(STATES[name])
+
+
+def form(name: str) -> str:
+    """Name a kind of file."""
+    return translate(FORMATS[name])
+
+
+def how(name: str) -> str:
+    """Say why a column feeds a field; empty where a person said it."""
+    return translate(HOW[name]) if name in HOW else ""
+
+
+def every_text() -> Iterator[tuple[str, Text]]:
+    """Give each text of this module and of the screens with its place, in the order in which they stand."""
+    for name in ("ERRORS", "PROBLEMS"):
+        for key, pair in globals()[name].items():
+            for text in pair:
+                if translatable(text):
+                    yield f"{name}.{key}", text
+    for name in (
+        "FORMATS",
+        "FINDINGS",
+        "EVIDENCE",
+        "CONFIDENCE",
+        "HOW",
+        "KINDS",
+        "STATES",
+        "UNRESOLVABLE",
+        "WORDS",
+    ):
+        for key, text in globals()[name].items():
+            yield f"{name}.{key}", text
+    for key, text in SCREENS.items():
+        yield key, text
+
+
+def translatable(text: str) -> bool:
+    """Tell whether a text has words; some hints are nothing but a command or a fact."""
+    return bool(re.search(r"[a-z]{2}", re.sub(r"\{[^}]*\}|--?[a-z-]+", "", text)))
 
 
 def problem(
@@ -457,40 +662,59 @@ def problem(
         "event_type": event_type,
         "place": place,
     }
-    return what.format_map(facts), hint.format_map(facts)
+    return translate(what).format_map(facts), translate(hint).format_map(facts)
 
 
 def finding(found: Mapping[str, Any]) -> str:
     """Say what was found out about a file, how far it can be trusted and why, and what overrules it."""
     what, why = _finding_parts(found)
-    overrule = (
-        f"; {found['flag']} overrules"
-        if found["flag"] and found["confidence"] not in {"stated", "open"}
-        else ""
-    )
-    return f"{what} ({CONFIDENCE[found['confidence']]}: {why}{overrule})"
+    overruled = found["flag"] and found["confidence"] not in {"stated", "open"}
+    text = WORDS["finding_and_flag"] if overruled else WORDS["finding"]
+    facts = {
+        "what": what,
+        "why": why,
+        "confidence": translate(CONFIDENCE[found["confidence"]]),
+        "flag": found["flag"],
+    }
+    return fill(translate(text), facts)
 
 
 def question(found: Mapping[str, Any]) -> str:
     """Ask what only a person can answer: the readings, and the flag that chooses."""
-    what, why = _finding_parts({**found, "value": " or ".join(found["readings"])})
-    answers = " or ".join(f"{found['flag']} {one}" for one in found["readings"])
+    between = f" {translate(WORDS['or'])} "
+    what, why = _finding_parts({**found, "value": between.join(found["readings"])})
+    answers = between.join(f"{found['flag']} {one}" for one in found["readings"])
     return f"{what}? {why}: {answers}"
 
 
 def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
     facts = {**found["facts"], "value": found["value"], "column": found["column"] or ""}
-    return FINDINGS[found["what"]].format_map(facts), EVIDENCE[found["how"]].format_map(facts)
+    what, why = FINDINGS[found["what"]], EVIDENCE[found["how"]]
+    return fill(translate(what), facts), fill(translate(why), facts)
+
+
+def type_by_flag(column: str) -> str:
+    """Write the flag that lets a column decide on the event types."""
+    return f"--type-by {_shell(column)}"
+
+
+def rename_flag(field: str, column: str) -> str:
+    """Write the flag that lets a column feed a field."""
+    return f"--rename {field}={_shell(column)}"
 
 
 def listed(names: Iterable[object], most: int = 40) -> str:
     """Write names in backticks, cut after `most`."""
     shown = [f"`{name}`" for name in names]
-    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + rest
+    if len(shown) <= most:
+        return ", ".join(shown)
+    facts = {"names": ", ".join(shown[:most]), "count": number(len(shown) - most)}
+    return fill(translate(WORDS["and_more"]), facts)
 
 
-def _shown(value: object) -> str:
+def _shown(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
     text = " ".join(str(value).split()) if not isinstance(value, str) or "\n" in value else value
     return text if len(text) <= 2000 else text[:2000] + "…"
 
@@ -506,21 +730,32 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         made["fixes"] = " ".join(
             f"--rename {name}={_shell(close[name])}"
             if close.get(name)
-            else f"--rename {name}=COLUMN (or --set {name}=VALUE)"
+            else fill(translate(WORDS["rename_or_set"]), {"name": name})
             for name in missing
         )
+    if "wanted" in facts:
+        made["wanted_words"] = translate(KINDS[str(facts["wanted"])])
+        made["given"] = f"`{facts['given']}`"[:80]
+    if "type_by" in facts:
+        columns_named = [type_by_flag(str(one)) for one in cast("list[str]", facts["type_by"])]
+        either = fill(word("or_flags"), {"flags": ", ".join(columns_named)})
+        made["or_type_by"] = either if columns_named else ""
+    if "origins" in facts:
+        made["said_words"] = str(facts["origins"]) or word("nothing")
+    if "known" in facts:
+        known = fill(word("known_are"), {"names": facts["known"]})
+        made["known_words"] = known if facts["known"] else ""
     questions = facts.get("questions")
     if isinstance(questions, list):
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
-        made["answers"] = "say which: " + " ".join(
-            dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
-        )
+        flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
+        made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = (
-            f"did you mean `{close}`?"
+            fill(translate(WORDS["did_you_mean"]), {"name": close})
             if isinstance(close, str)
-            else f"its fields are {listed(fields)}"
+            else fill(translate(WORDS["its_fields"]), {"names": listed(fields)})
         )
     return made
 

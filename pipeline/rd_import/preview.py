@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from rd_import import messages
-from rd_import.plan import Standing
+from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
 from rd_import.run_folder import RunFolder
-from rd_import.values import NAMES_A_ROW, NOT_DATA, ROW
+from rd_import.values import LEFT_OUT, NAMES_A_ROW, ROW
 
 if TYPE_CHECKING:
     from rd_import.ledger import Ledger
@@ -52,15 +52,27 @@ class Preview:
     constants: Mapping[str, str]
     derived: tuple[str, ...]
     unmatched: tuple[str, ...]
+    how: Mapping[str, str]
+    proposed: Mapping[str, str]
+    suggested: Mapping[str, Mapping[str, str]]
+    event_types: Mapping[str, int]
+    filtered: Mapping[str, int]
     contacts: int
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
     payloads: tuple[str, ...]
     past: int
     repeats: int
+    same_content: int
+    twins: int
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
+    to_send: int  # events that nothing holds back as the ledger stands
+    crowded: int  # contacts with more events here than `contact_limit`
+    contact_limit: int  # in 24 hours: what a 429 taught, else the lowest that was seen
+    asked_past: str | None
+    max_age_days: float
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
@@ -95,6 +107,7 @@ def preview(
     facts = folder.facts
     known, packing = 0, _Packing(max_body, one_each=one_each)
     emails: list[np.ndarray] = []
+    learnt = ledger.facts(account).max_per_contact if ledger and account else None
     payloads: list[str] = []
     for events in folder.bodies():
         lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
@@ -109,6 +122,7 @@ def preview(
             known += sum(accepted)
             lengths = lengths.filter(~pl.Series(accepted, dtype=pl.Boolean))
         packing.add(lengths.to_numpy())
+    contacts, crowded = _contacts(emails, learnt or LOWEST_CONTACT_LIMIT)
     return Preview(
         rows=folder.rows,
         events=folder.events,
@@ -123,15 +137,27 @@ def preview(
         constants=facts["constants"],
         derived=tuple(facts["derived"]),
         unmatched=tuple(facts["unmatched"]),
-        contacts=_distinct(emails),
+        how=facts["how"],
+        proposed=facts["proposed"],
+        suggested=facts["suggested"],
+        event_types=_by_type(folder),
+        filtered=_filtered(folder),
+        contacts=contacts,
         legal_bases=facts["legal_bases"],
         problems=tuple(_causes(folder)),
         payloads=tuple(payloads),
         past=stands.past,
         repeats=stands.repeats,
+        same_content=stands.same_content,
+        twins=stands.twins,
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,
+        to_send=stands.to_send(folder.events),
+        crowded=crowded,
+        contact_limit=learnt or LOWEST_CONTACT_LIMIT,
+        asked_past=facts["asked"]["past"],
+        max_age_days=facts["asked"]["max_age_days"],
     )
 
 
@@ -169,22 +195,39 @@ class _Packing:
             at, before = at + 1, int(ends[at])
 
 
-def _distinct(hashes: list[np.ndarray]) -> int:
-    """Count different hashes, in the memory of two copies of them."""
+def _by_type(folder: RunFolder) -> dict[str, int]:
+    """Count the events of each type."""
+    found = dict.fromkeys(folder.facts["event_types"], 0)
+    for events in folder.planned():
+        for name, count in events["event_type"].value_counts().iter_rows():
+            found[name] += count
+    return found
+
+
+def _filtered(folder: RunFolder) -> dict[str, int]:
+    """Count the rows that each rule leaves out."""
+    hit = folder.problems().filter(pl.col("code") == "FILTERED")
+    return dict(hit.group_by("limit", maintain_order=True).len().iter_rows())
+
+
+def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
+    """Count contacts, and those with more events than the limit, in the memory of two copies of their hashes."""
     if not hashes:
-        return 0
+        return 0, 0
     every = np.concatenate(hashes)
     hashes.clear()
     every.sort()
-    return int(np.count_nonzero(every[1:] != every[:-1])) + 1
+    starts = np.flatnonzero(np.append(True, every[1:] != every[:-1]))
+    events = np.diff(np.append(starts, len(every)))
+    return len(starts), int(np.count_nonzero(events > limit))
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
-    problems = folder.problems().filter(~pl.col("code").is_in(NOT_DATA))
+    problems = folder.problems().filter(~pl.col("code").is_in(LEFT_OUT))
     if problems.is_empty():
         return []
     own_limit = pl.col("code").is_in(
-        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"]
+        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS", "ITEMS_CUT"]
     )
     shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
     causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(
@@ -210,7 +253,7 @@ def _causes(folder: RunFolder) -> list[Cause]:
             value=line["value"],
             limit=line["limit"],
             event_type=folder.facts["event_type"],
-            place=place or "an earlier line",
+            place=place or messages.word("earlier_line"),
         )
         found.append(
             Cause(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rd_import import messages
 from rd_import.errors import AccountError, ServiceError
 from rd_import.ledger import Ledger
 from rd_import.outcome import Accepted, ContactLimit, NotAccepted, Refused, Undecided, judge
@@ -48,19 +49,13 @@ def run_probe(
     names_index = False
     match _answer(service, [good, bad]):
         case Accepted():
-            say(
-                "the batch with a bad event was accepted whole: this account does not check e-mails."
-            )
+            say(messages.say("probe.accepted_whole"))
             partial = False
         case Refused(errors=errors):
             names_index = 1 in errors
-            partial = ask(
-                f"In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?"
-            )
+            partial = ask(messages.say("probe.ask", email=email, name=name))
         case _:
-            partial = ask(
-                f"In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?"
-            )
+            partial = ask(messages.say("probe.ask", email=email, name=name))
     ledger.learn(account, partial=partial)
     order = {"email": email, "identifier": name, "currency": "BRL", "price": 1.0, "total_items": 1}
     both = [
@@ -69,16 +64,8 @@ def run_probe(
     ]
     takes_orders = isinstance(_answer(service, both), Accepted)
     ledger.learn(account, ecommerce_in_batch=takes_orders)
-    say(
-        "a refused batch may accept some of its events: each event will go alone"
-        if partial
-        else "a refused batch accepts none of its events"
-    )
-    say(
-        "e-commerce events go in batches"
-        if takes_orders
-        else "e-commerce events were refused in a batch (plan, product, or route)"
-    )
+    say(messages.say("probe.partial" if partial else "probe.not_partial"))
+    say(messages.say("probe.in_batch" if takes_orders else "probe.not_in_batch"))
     return {"names_index": names_index, "partial": partial, "ecommerce_in_batch": takes_orders}
 
 

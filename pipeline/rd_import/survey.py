@@ -12,6 +12,7 @@ from typing import Final
 import polars as pl
 
 from rd_import.cells import DEFAULT_ZONE, DURATIONS, TIMESTAMP, CellFormat, bare_amount
+from rd_import.mapping_file import Rule
 from rd_import.values import Finding
 from rdstation_events.event_type import EventType, FieldSpec
 
@@ -42,10 +43,12 @@ class Survey:
     Args:
         event_type: Whose fields the columns are.
         stated: What the user says: `decimal`, `dates` and `timezone`, each None where nothing.
+        rules: What the mapping says about fields.
     """
 
     event_type: EventType
     stated: Mapping[str, str | None]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
@@ -80,8 +83,20 @@ class Survey:
                 and found.what in {"decimal", "dates"}
                 and found.value != getattr(base, found.what)
             ):
-                columns[found.column] = replace(
-                    columns.get(found.column, base), **{found.what: found.value}, columns={}
+                known = columns.get(found.column, base)
+                columns[found.column] = (
+                    replace(known, decimal=found.value)
+                    if found.what == "decimal"
+                    else replace(known, dates=found.value)
+                )
+        for name, rule in self.rules.items():
+            if rule.is_computed:
+                columns[name] = replace(
+                    columns.get(name, base),
+                    scale=rule.scale or 1,
+                    duration=rule.duration,
+                    per=rule.per,
+                    sum=rule.sum,
                 )
         return replace(base, columns=columns)
 

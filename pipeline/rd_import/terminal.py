@@ -1,22 +1,30 @@
 """What a person sees on the terminal: preview, result and question, built as text."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rd_import import messages
+from rd_import.catalogue import number
+from rd_import.layout import Line, Look, Style, laid_out
+from rd_import.messages import say
 from rd_import.preview import Cause, Preview
 from rd_import.resolve import UnknownEvent
 from rd_import.values import RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
 MOST_CAUSES = 12
-REASONS = {
-    "changed": "were sent with other content and will not be sent again",
-    "doubt": "may be registered already and will not be sent again",
-    "held": "were closed by a person and will not be sent",
-    "deferred": "wait for their contact's limit",
-    "sent": "are being sent by another run right now",
+REASONS = {"changed", "doubt", "held", "deferred", "sent"}
+"""Why events stay behind, each a text of the preview."""
+STATE_STYLES: Final[Mapping[str, Style]] = {
+    "accepted": "good",
+    "changed": "warning",
+    "invalid": "bad",
+    "refused": "bad",
+    "unknown": "bad",
+    "deferred": "warning",
+    "not_sent": "warning",
 }
 
 
@@ -25,190 +33,248 @@ def plain(text: str) -> str:
     return text.translate(CONTROL)
 
 
-def preview_text(preview: Preview, *, destination: str, label: str | None = None) -> str:
+def preview_text(
+    preview: Preview, *, destination: str, label: str | None = None, look: Look | None = None
+) -> str:
     """Write the preview, the most important first; `label` is named where nothing else tells the account."""
-    return "\n".join(_preview_lines(preview, destination, label))
+    return laid_out(_preview_lines(preview, destination, label), look or Look())
 
 
-def result_text(result: RunResult) -> str:
+def result_text(result: RunResult, *, look: Look | None = None) -> str:
     """Write the closing screen: counts that sum, why a run stopped, and what to do next."""
-    return "\n".join(_result_lines(result))
+    return laid_out(_result_lines(result), look or Look())
 
 
-def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[str]:
-    yield f"{preview.event_type} to {destination}"
-    yield from _file_lines(preview)
-    if label is not None:
-        yield f"  account `{plain(label)}`: nothing ties these credentials to it, so this name is taken on trust"
-    yield ""
+def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
+    title = say("preview.title", event_type=preview.event_type, destination=destination)
+    yield Line(title, style="title")
+    yield Line()
     yield from _sum_lines(preview)
+    yield Line()
+    yield Line(say("preview.attention"), style="warning")
+    for text in _warnings(preview, label):
+        yield Line(text, "  ! ", "warning")
+    for fatal, heading in ((True, "preview.fatal"), (False, "preview.left_out")):
+        causes = [one for one in preview.problems if one.fatal is fatal]
+        yield from _causes_lines(causes, heading)
+    yield from _file_lines(preview)
     yield from _column_lines(preview)
-    for fatal, title in ((True, "Why rows will not go"), (False, "Left out of events that go")):
-        yield from _causes_lines([one for one in preview.problems if one.fatal is fatal], title)
     if preview.payloads:
-        yield ""
-        count = len(preview.payloads)
-        yield "The first event" if count == 1 else f"The first {count} events"
+        yield Line()
+        yield Line(say("preview.payloads", count=len(preview.payloads)), style="title")
         for payload in preview.payloads:
-            yield "\n".join(f"  {plain(line)}" for line in payload.splitlines())
+            for line in payload.splitlines():
+                indent = len(line) - len(line.lstrip())
+                yield Line(plain(line.lstrip()), " " * (indent + 2))
 
 
-def _file_lines(preview: Preview) -> Iterator[str]:
-    """What was found in each file, and what only the person can say."""
-    for export in preview.exports:
-        form = messages.FORMATS[export["format"]]
-        blank = (
-            f", {export['blank_lines']:,} blank lines passed over" if export["blank_lines"] else ""
-        )
-        yield f"  {plain(export['path'])}: {export['rows']:,} rows ({form}{blank})"
-        for found in export["findings"]:
-            yield f"    {plain(messages.finding(found))}"
-        if export["not_data"]:
-            yield f"    {export['not_data']:,} rows hold no data (totals, the header once more) and are left out"
-    findings = [found for export in preview.exports for found in export["findings"]]
-    questions = [found for found in findings if found["confidence"] == "open"]
-    if questions:
-        yield ""
-        yield "Only you can say; nothing is sent before"
-    for found in questions:
-        yield f"  {plain(messages.question(found))}"
-
-
-def _sum_lines(preview: Preview) -> Iterator[str]:
-    """How much would go, why the rest would not, and what that costs."""
-    yield f"  {preview.events:>9,} {_events(preview.events)} would be sent, of {preview.contacts:,} contacts"
-    yield f"  {preview.invalid_rows:>9,} {_rows(preview.invalid_rows)} will not go"
-    if preview.already_accepted is None:
-        yield "  not looked up: which events were sent earlier (no ledger yet, or no account named)"
-    elif preview.already_accepted:
-        yield f"  {preview.already_accepted:>9,} of the events were sent earlier and will not be sent again"
+def _sum_lines(preview: Preview) -> Iterator[Line]:
+    """How much would go, what stays behind, and what that costs."""
+    yield _amount("preview.events", preview.to_send, contacts=preview.contacts)
+    if len(preview.event_types) > 1:
+        for name, count in preview.event_types.items():
+            yield _amount("preview.of_type", count, event_type=name)
+    if preview.already_accepted:
+        yield _amount("preview.already", preview.already_accepted)
     for reason, count in preview.reasons.items():
         if reason in REASONS:
-            yield f"  {count:>9,} of the events {REASONS[reason]}"
-    if preview.repeats:
-        yield f"  {preview.repeats:>9,} of the events have the identity of events of another file"
+            yield _amount(f"preview.{reason}", count)
+    if preview.invalid_rows:
+        yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
+    for rule, count in preview.filtered.items():
+        yield _amount("preview.filtered", count, rule=plain(rule))
+    left_out = sum(export["not_data"] for export in preview.exports)
+    if left_out:
+        yield _amount("preview.not_data", left_out)
+    size = preview.bytes / 1000
+    time = duration(preview.minutes * 60)
+    yield _amount("preview.requests", preview.requests, size=size, time=time)
+
+
+def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
+    """What must not be overlooked, the gravest first."""
+    findings = [found for export in preview.exports for found in export["findings"]]
+    for found in findings:
+        if found["confidence"] == "open":
+            yield say("preview.only_you", question=plain(messages.question(found)))
+    yield say("preview.now")
     if preview.past:
-        yield f"  {preview.past:>9,} {_events(preview.past)} older than --max-age"
+        chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
+        yield say(chosen, count=preview.past, days=preview.max_age_days)
     elif not preview.dated:
-        yield "  no date is mapped, so the age of the events is unknown"
-    requests = "request" if preview.requests == 1 else "requests"
-    size, minutes = f"{preview.bytes / 1000:,.1f} kB", f"{preview.minutes:g} min"
-    yield f"  {preview.requests:>9,} {requests}, {size}, about {minutes} at the account's limit"
-    if preview.one_each:
-        yield "  with an API key each event is a request of its own"
+        yield say("preview.undated")
     for legal_base, events in preview.legal_bases.items():
-        yield f"  {events:>9,} {_events(events)} with the legal basis {legal_base}"
-    yield "  RD Station dates every event on arrival: automations fire now, whatever the date in the file."
+        category, _, status = legal_base.partition(" ")
+        known = status if status in {"granted", "declined"} else "other"
+        yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
+    if preview.repeats:
+        yield say("preview.repeats", count=preview.repeats)
+    if preview.same_content:
+        yield say("preview.same_content", count=preview.same_content)
+    if preview.twins:
+        yield say("preview.twins", count=preview.twins)
+    if preview.crowded:
+        yield say("preview.crowded", count=preview.crowded, limit=preview.contact_limit)
+    if preview.one_each:
+        yield say("preview.one_each")
+    if preview.already_accepted is None:
+        yield say("preview.not_looked_up")
+    if label is not None:
+        yield say("preview.label", label=plain(label))
 
 
-def _column_lines(preview: Preview) -> Iterator[str]:
-    yield ""
-    yield "Columns"
+def _file_lines(preview: Preview) -> Iterator[Line]:
+    """What was found in each file."""
+    yield Line()
+    yield Line(say("preview.files"), style="title")
+    for export in preview.exports:
+        form = messages.form(export["format"])
+        if export["blank_lines"]:
+            form = say("preview.blank", count=export["blank_lines"], form=form)
+        path = plain(export["path"])
+        yield Line(say("preview.file", count=export["rows"], path=path, form=form), "  ")
+        for found in export["findings"]:
+            if found["confidence"] != "open":
+                yield Line(plain(messages.finding(found)), "    ", "soft")
+
+
+def _column_lines(preview: Preview) -> Iterator[Line]:
+    yield Line()
+    yield Line(say("preview.columns"), style="title")
+    same = [field for field, column in preview.fields.items() if field == column]
     for field, column in preview.fields.items():
-        yield f"  {field} = {plain(column)}" if field != column else f"  {field}"
+        how = messages.how(preview.how[field])
+        if field != column:
+            fed = f"{field} = {plain(column)}"
+            yield Line(f"{fed} ({how})" if how else fed, "  ")
     for field, value in preview.constants.items():
-        yield f'  {field} = "{plain(value)}" in every row'
+        yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
     for field in preview.derived:
-        source = "sum of quantities" if field == "total_items" else "the sku, else the title"
-        yield f"  {field} is derived ({source})"
+        source = "preview.total_items" if field == "total_items" else "preview.product_id"
+        yield Line(say(source, field=field), "  ")
+    for field, column in preview.proposed.items():
+        flag = plain(messages.rename_flag(field, column))
+        yield Line(say("preview.proposed", field=field, column=plain(column), flag=flag), "  ")
+    if same:
+        names = ", ".join(plain(name) for name in same)
+        yield Line(say("preview.same", names=names), "  ")
+    custom = [field for field in preview.fields if field.startswith("cf_")]
+    if custom:
+        columns = plain(messages.listed(custom, most=20))
+        yield Line(say("preview.custom", columns=columns), "  ")
+    for column, values in preview.suggested.items():
+        words = ", ".join(f"{plain(word)} = {event_type}" for word, event_type in values.items())
+        flag = plain(messages.type_by_flag(column))
+        shown = say("preview.suggested", column=plain(column), words=words, flag=flag)
+        yield Line(shown, "  ")
     if preview.unmatched:
-        yield f"  not used: {plain(messages.listed(preview.unmatched, most=20))}"
+        columns = plain(messages.listed(preview.unmatched, most=20))
+        yield Line(say("preview.unmatched", columns=columns), "  ")
 
 
-def _causes_lines(causes: list[Cause], title: str) -> Iterator[str]:
+def _amount(key: str, count: int, style: Style = "plain", **facts: object) -> Line:
+    return Line(say(key, count=count, **facts), f"  {number(count):>9} ", style)
+
+
+def duration(seconds: float) -> str:
+    """Write how long something takes, in the unit that a person would use."""
+    if seconds < 60:
+        return say("time.seconds")
+    if seconds < 5400:
+        return say("time.minutes", count=math.ceil(seconds / 60))
+    return say("time.hours", count=round(seconds / 3600, 1))
+
+
+def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
     if causes:
-        yield ""
-        yield title
+        yield Line()
+        yield Line(say(heading), style="title")
     for cause in causes[:MOST_CAUSES]:
         yield from _cause_lines(cause)
     if len(causes) > MOST_CAUSES:
-        yield f"  and {len(causes) - MOST_CAUSES} more causes; the audit names every row"
+        yield Line(say("preview.more_causes", count=len(causes) - MOST_CAUSES), "  ")
 
 
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
+def _cause_lines(cause: Cause) -> Iterator[Line]:
+    what = plain(cause.message)
+    if cause.column:
+        what = say("preview.column", column=plain(cause.column), what=what)
+    values = ", ".join(f'"{plain(value)}"' for value in cause.values)
+    text = say("preview.cause", count=cause.rows, what=what)
+    yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
+    yield Line(say("preview.first", places=plain(", ".join(cause.places))), "    ")
+    yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
-def _events(count: int) -> str:
-    return "event" if count == 1 else "events"
-
-
-def _cause_lines(cause: Cause) -> Iterator[str]:
-    column = f"column `{plain(cause.column)}`: " if cause.column else ""
-    shown = ", ".join(f'"{plain(value)}"' for value in cause.values)
-    yield f"  {cause.rows:,} {_rows(cause.rows)}, {column}{plain(cause.message)}{f' ({shown})' if shown else ''}"
-    yield f"    first: {plain(', '.join(cause.places))}"
-    yield f"    hint: {plain(cause.hint)}"
-
-
-def _result_lines(result: RunResult) -> Iterator[str]:
+def _result_lines(result: RunResult) -> Iterator[Line]:
     for state, rows in result.states.items():
-        yield f"  {rows:>9,} {state:<16} {messages.STATES[state]}"
-    requests = "request" if result.requests == 1 else "requests"
-    yield f"  {result.rows:>9,} {_rows(result.rows)} in all, {result.requests:,} {requests}"
-    yield ""
-    yield f"audit: {result.audit_path}"
+        text = f"{state:<16} {messages.state(state)}"
+        yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
+    requests = say("result.requests", count=result.requests)
+    yield _amount("result.rows", result.rows, requests=requests)
+    yield Line()
+    yield Line(say("result.audit", path=result.audit_path))
     for path in result.rejected_paths:
-        yield f"rejected rows: {path}"
+        yield Line(say("result.rejected", path=path))
     for line in _next_steps(result):
-        yield f"hint: {line}"
+        yield Line(say("hint", hint=line), style="title")
 
 
 def _next_steps(result: RunResult) -> Iterator[str]:
+    run = result.run_id
     if result.stopped_by is not None and result.proof:
-        yield f"the run stopped: {plain(result.proof)}"
-    if result.stopped_by == "account":
-        yield "check that the token is valid and that plan and permission include this event, then run it again"
-    if result.stopped_by == "outage":
-        yield f"RD Station gave no usable answer; when it is back: rd-import resume {result.run_id}"
-    if result.stopped_by == "refused":
-        yield "RD Station refused event after event; see error_message in the audit, mend the cause, run it again"
-    if result.stopped_by == "service":
-        yield "the address or request was not accepted; check --base-url, then run the same command again"
-    if result.stopped_by == "person":
-        yield f"stopped as asked; to go on: rd-import resume {result.run_id}"
+        yield say("result.stopped", proof=plain(result.proof))
+    if result.stopped_by in {"account", "outage", "refused", "service", "person"}:
+        yield say(f"result.{result.stopped_by}", run=run)
     if result.states.get("unknown"):
-        yield (
-            "unknown rows may or may not be registered, and are never sent again by themselves; "
-            f"look the contacts up in RD Station, then: rd-import resolve {result.run_id}"
-        )
+        yield say("result.unknown", run=run)
     for path in result.rejected_paths:
-        yield f"mend the rows in {Path(path).name} and import that file; exactly those events go"
+        yield say("result.mend", file=Path(path).name)
     if result.states.get("not_sent") and result.stopped_by is None:
-        yield f"to send the rest: rd-import resume {result.run_id}"
+        yield say("result.rest", run=run)
     elif result.states.get("deferred"):
-        yield f"the rest may go after `not_before` in the audit: rd-import resume {result.run_id}"
+        yield say("result.deferred", run=run)
 
 
 def status_text(found: list[dict[str, Any]], *, ledger: str) -> str:
     """Write the runs of a ledger, the newest first, each with the command that goes on."""
-    lines = [f"ledger: {ledger}"]
+    lines = [say("status.ledger", path=ledger)]
     for run in found:
-        states = ", ".join(f"{rows:,} {state}" for state, rows in (run["states"] or {}).items())
-        stand = "is running" if run["running"] else states or "was interrupted"
-        lines.append(
-            f"{run['run_id']}  {run['started_at']:%Y-%m-%d %H:%M} UTC  {run['event_type']}  {stand}"
+        states = ", ".join(
+            f"{number(rows)} {state}" for state, rows in (run["states"] or {}).items()
         )
-        lines.append(f"  audit: {run['audit']}")
+        stand = say("status.running") if run["running"] else states or say("status.interrupted")
+        lines.append(
+            say(
+                "status.run",
+                run=run["run_id"],
+                started=run["started_at"],
+                event_type=run["event_type"],
+                stand=stand,
+            )
+        )
+        lines.append(f"  {say('result.audit', path=run['audit'])}")
         waiting = not run["running"] and (
             run["states"] is None
             or any(run["states"].get(state) for state in ("not_sent", "deferred"))
         )
         if waiting:
-            lines.append(f"  hint: rd-import resume {run['run_id']}")
+            lines.append(f"  {say('hint', hint='rd-import resume ' + run['run_id'])}")
         if run["states"] and run["states"].get("unknown"):
-            lines.append(f"  hint: rd-import resolve {run['run_id']}")
+            lines.append(f"  {say('hint', hint='rd-import resolve ' + run['run_id'])}")
     return "\n".join(lines)
 
 
 def unknown_event_text(event: UnknownEvent) -> str:
     """Write one unknown event with its contact, and what each decision means."""
-    contact = event.email or "its contact is no longer kept here"
+    contact = event.email or say("resolve.no_contact")
     who = f"{plain(contact)}, {plain(event.identifier)}" if event.identifier else plain(contact)
-    return (
-        f"\n{event.event_type}, row {event.row_number} of {plain(event.source_file)}: {who}\n"
-        "  It left, and no usable answer came. Look the contact up in RD Station.\n"
-        "  resend: it goes once more; if it was registered, the contact has it twice and automations fire twice.\n"
-        "  leave: it stays unknown, and no import sends it again.\n"
-        "  confirmed: you saw it there, and no import sends it again."
+    title = say(
+        "resolve.event",
+        event_type=event.event_type,
+        row=event.row_number,
+        path=plain(event.source_file),
+        who=who,
     )
+    texts = ("resolve.what", "resolve.resend", "resolve.left", "resolve.confirmed")
+    return "\n".join(["", title, *(f"  {say(key)}" for key in texts)])

@@ -1,0 +1,239 @@
+"""The texts of the screens, keyed: a sentence, or its forms for one and for many (`count` decides)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+Text = str | tuple[str, str]
+
+SCREENS: Final[Mapping[str, Text]] = {
+    # The preview
+    "preview.title": "{event_type} to {destination}",
+    "preview.check": "RD Station (nothing is sent by `check`)",
+    "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",
+    "preview.file": ("{path}: {count:n} row ({form})", "{path}: {count:n} rows ({form})"),
+    "preview.blank": (
+        "{form}, {count:n} blank line passed over",
+        "{form}, {count:n} blank lines passed over",
+    ),
+    "preview.attention": "Know before you send",
+    "preview.only_you": "only you can say, and nothing is sent before: {question}",
+    "preview.events": (
+        "event will be sent, to {contacts:n} contacts in this file",
+        "events will be sent, to {contacts:n} contacts in this file",
+    ),
+    "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
+    "preview.not_data": (
+        "row holds no data (totals, the header once more)",
+        "rows hold no data (totals, the header once more)",
+    ),
+    "preview.not_looked_up": (
+        "it was not looked up which events were sent earlier (no ledger yet, or no account named)"
+    ),
+    "preview.of_type": "of them {event_type}",
+    "preview.filtered": (
+        "row left out by the rule: {rule}",
+        "rows left out by the rule: {rule}",
+    ),
+    "preview.already": (
+        "of the events was sent earlier and will not be sent again",
+        "of the events were sent earlier and will not be sent again",
+    ),
+    "preview.changed": (
+        "of the events was sent with other content and will not be sent again",
+        "of the events were sent with other content and will not be sent again",
+    ),
+    "preview.doubt": (
+        "of the events may be registered already and will not be sent again",
+        "of the events may be registered already and will not be sent again",
+    ),
+    "preview.held": (
+        "of the events was closed by a person and will not be sent",
+        "of the events were closed by a person and will not be sent",
+    ),
+    "preview.deferred": (
+        "of the events waits for its contact's limit",
+        "of the events wait for their contact's limit",
+    ),
+    "preview.sent": (
+        "of the events is being sent by another run right now",
+        "of the events are being sent by another run right now",
+    ),
+    "preview.repeats": (
+        "{count:n} of the events has the identity of an event of another file: new, or the same once more?",
+        "{count:n} of the events have the identity of events of another file: new, or the same once more?",
+    ),
+    "preview.past": (
+        "{count:n} event is more than {days:1n} days old; say --past send or --past skip",
+        "{count:n} events are more than {days:1n} days old; say --past send or --past skip",
+    ),
+    "preview.past_send": (
+        "{count:n} event is more than {days:1n} days old and goes all the same (--past send)",
+        "{count:n} events are more than {days:1n} days old and go all the same (--past send)",
+    ),
+    "preview.past_skip": (
+        "{count:n} event is more than {days:1n} days old and is left out (--past skip)",
+        "{count:n} events are more than {days:1n} days old and are left out (--past skip)",
+    ),
+    "preview.undated": "no date is mapped, so how old the events are is unknown",
+    "preview.consent_granted": (
+        "{count:n} event switches consent ON: legal basis {category}, {status}",
+        "{count:n} events switch consent ON: legal basis {category}, {status}",
+    ),
+    "preview.consent_declined": (
+        "{count:n} event switches consent OFF: legal basis {category}, {status}",
+        "{count:n} events switch consent OFF: legal basis {category}, {status}",
+    ),
+    "preview.consent_other": (
+        "{count:n} event sets the legal basis {category} to {status}",
+        "{count:n} events set the legal basis {category} to {status}",
+    ),
+    "preview.crowded": (
+        "{count:n} contact has more than {limit:n} events here; RD Station may take only so many a day, "
+        "and the rest waits",
+        "{count:n} contacts have more than {limit:n} events here; RD Station may take only so many a day, "
+        "and the rest waits",
+    ),
+    "preview.same_content": (
+        "{count:n} event has the very content of one sent before under another key "
+        "(another `key`, `source` or date?)",
+        "{count:n} events have the very content of others sent before under another key "
+        "(another `key`, `source` or date?)",
+    ),
+    "preview.twins": (
+        "{count:n} event has the very content of another one in this input",
+        "{count:n} events have the very content of others in this input",
+    ),
+    "preview.requests": (
+        "request ({size:1n} kB), {time} at the account's limit",
+        "requests ({size:1n} kB), {time} at the account's limit",
+    ),
+    "time.seconds": "less than a minute",
+    "time.minutes": ("about {count:n} minute", "about {count:n} minutes"),
+    "time.hours": ("about {count:1n} hour", "about {count:1n} hours"),
+    "preview.one_each": "with an API key each event is a request of its own",
+    "preview.now": (
+        "RD Station dates every event on arrival: automations fire now, whatever the date in the file"
+    ),
+    "preview.files": "What was found in the files",
+    "preview.same": "under their own names: {names}",
+    "preview.custom": "passed through as custom fields: {columns}",
+    "preview.columns": "Columns",
+    "preview.constant": '{field} = "{value}" in every row',
+    "preview.total_items": "{field} is derived (sum of quantities)",
+    "preview.product_id": "{field} is derived (the sku, else the title)",
+    "preview.proposed": "{field} may be {column}: not certain, so not used; {flag} says so",
+    "preview.suggested": "{column} may tell the event types row by row ({words}); {flag} says so",
+    "preview.unmatched": "not used: {columns}",
+    "preview.fatal": "Why rows will not go",
+    "preview.left_out": "Left out of events that go",
+    "preview.payloads": ("The first event", "The first {count:n} events"),
+    "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
+    "preview.column": "column `{column}`: {what}",
+    "preview.first": "first: {places}",
+    "preview.more_causes": (
+        "and {count:n} more cause; the audit names every row",
+        "and {count:n} more causes; the audit names every row",
+    ),
+    "hint": "hint: {hint}",
+    # The question, and what is said around it
+    "ask.send": (
+        "Send {count:n} event to {destination}? This cannot be undone. [y/N] ",
+        "Send {count:n} events to {destination}? This cannot be undone. [y/N] ",
+    ),
+    "ask.number": (
+        "Send {count:n} event to {contacts:n} contacts at {destination}? This cannot be undone.\n"
+        "Type the number of contacts ({contacts}) to send; anything else stops: ",
+        "Send {count:n} events to {contacts:n} contacts at {destination}? This cannot be undone.\n"
+        "Type the number of contacts ({contacts}) to send; anything else stops: ",
+    ),
+    "ask.yes_or_no": "{question} [y/N] ",
+    "say.to_send": "to send it: {command}",
+    "say.run_folder": "run folder: {path}",
+    "say.no_rows": "the file has a header and no rows; there is nothing to send.",
+    "say.practice": "this is a practice server, so it is sent all the same",
+    "say.going_on": "going on with run {run}, which was interrupted",
+    "say.new_ledger": "a new ledger begins at {path}: nothing sent before it is known here",
+    "say.new_ledger_hint": "bring earlier audits with `rd-import ledger add AUDIT…`",
+    "say.stopping": "stopping after the requests in flight; once more to stop at once",
+    "say.stopped_at_once": "stopped at once; the ledger holds what was sent.",
+    "say.stopped": "stopped; nothing is sent.",
+    "say.internal": "an internal error ({kind}); the ledger holds what was sent.",
+    "say.internal_hint": "add -v for its place in the code",
+    "progress.line": (
+        "{done:n} of {count:n} event, {rate:n} requests/min",
+        "{done:n} of {count:n} events, {rate:n} requests/min",
+    ),
+    "progress.rest": "{line}, {time} left",
+    "progress.accepted": ("{count:n} accepted", "{count:n} accepted"),
+    "progress.refused": ("{count:n} refused", "{count:n} refused"),
+    "progress.unknown": (
+        "{count:n} request without an answer",
+        "{count:n} requests without an answer",
+    ),
+    # The closing screen
+    "result.rows": ("row in all, {requests}", "rows in all, {requests}"),
+    "result.requests": ("{count:n} request", "{count:n} requests"),
+    "result.audit": "audit: {path}",
+    "result.rejected": "rejected rows: {path}",
+    "result.stopped": "the run stopped: {proof}",
+    "result.account": (
+        "check that the token is valid and that plan and permission include this event, then run it again"
+    ),
+    "result.outage": "RD Station gave no usable answer; when it is back: rd-import resume {run}",
+    "result.refused": (
+        "RD Station refused event after event; see error_message in the audit, mend the cause, run it again"
+    ),
+    "result.service": (
+        "the address or request was not accepted; check --base-url, then run the same command again"
+    ),
+    "result.person": "stopped as asked; to go on: rd-import resume {run}",
+    "result.unknown": (
+        "unknown rows may or may not be registered, and are never sent again by themselves; "
+        "look the contacts up in RD Station, then: rd-import resolve {run}"
+    ),
+    "result.mend": "mend the rows in {file} and import that file; exactly those events go",
+    "result.rest": "to send the rest: rd-import resume {run}",
+    "result.deferred": "the rest may go after `not_before` in the audit: rd-import resume {run}",
+    # status
+    "status.ledger": "ledger: {path}",
+    "status.no_ledger": "there is no ledger at {path} yet: nothing was sent from here.",
+    "status.run": "{run}  {started:short} UTC  {event_type}  {stand}",
+    "status.running": "is running",
+    "status.interrupted": "was interrupted",
+    # resolve
+    "resolve.event": "{event_type}, row {row} of {path}: {who}",
+    "resolve.no_contact": "its contact is no longer kept here",
+    "resolve.what": "It left, and no usable answer came. Look the contact up in RD Station.",
+    "resolve.resend": (
+        "resend: it goes once more; if it was registered, the contact has it twice and automations fire twice."
+    ),
+    "resolve.left": "leave: it stays unknown, and no import sends it again.",
+    "resolve.confirmed": "confirmed: you saw it there, and no import sends it again.",
+    "resolve.ask": "[r]esend, [l]eave, [c]onfirmed, Enter to skip: ",
+    "resolve.why": "why? ",
+    "resolve.looked": "looked at on the terminal",
+    "resolve.refused": "row {row}: {why}; left as it is",
+    "resolve.done": (
+        "{count:n} decided, {refused:n} left as they are",
+        "{count:n} decided, {refused:n} left as they are",
+    ),
+    "resolve.bodies_gone": (
+        "what they hold is no longer kept here: import the same file again, and they go once"
+    ),
+    # ledger
+    "ledger.taken": ("{path}: {count:n} key taken over", "{path}: {count:n} keys taken over"),
+    "ledger.differences": ("{count:n} difference", "{count:n} differences"),
+    "ledger.whole": "the ledger is whole, and the audits agree with it",
+    # probe
+    "probe.ask": "In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?",
+    "probe.accepted_whole": (
+        "the batch with a bad event was accepted whole: this account does not check e-mails."
+    ),
+    "probe.partial": "a refused batch may accept some of its events: each event will go alone",
+    "probe.not_partial": "a refused batch accepts none of its events",
+    "probe.in_batch": "e-commerce events go in batches",
+    "probe.not_in_batch": "e-commerce events were refused in a batch (plan, product, or route)",
+    # sandbox
+    "sandbox.listens": "the sandbox listens; what arrives is shown at {url}/ (Ctrl-C ends it)",
+}
+"""Key → what a screen says."""

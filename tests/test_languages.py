@@ -1,0 +1,206 @@
+"""Every text exists in both languages, and the person's language is found and used."""
+
+import ast
+import importlib.util
+import io
+import re
+import string
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from babel.messages.catalog import Message
+from babel.messages.pofile import read_po
+
+from command_line import ROOT, SAMPLE_DATA, rd_import
+from rd_import import messages
+from rd_import.catalogue import (
+    LANGUAGES,
+    catalogue_path,
+    language_of,
+    moment,
+    number,
+    speak,
+    translate,
+)
+from rd_import.cli import help_texts
+from rd_import.errors import JobError
+
+ORDERS = SAMPLE_DATA / "orders.csv"
+
+
+COUNT = {("count", ":n"), ("nargs", ":"), ("len_value", ":")}
+"""What the form for one may say in a word."""
+
+
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("catalogue_tool", ROOT / "tools" / "catalogue.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def entries(language: str) -> list[Message]:
+    found = read_po(io.BytesIO(catalogue_path(language).read_bytes()), locale="pt_BR")
+    return [one for one in found if one.id]
+
+
+def forms(value: object) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]
+
+
+def placeholders(text: str) -> set[tuple[str, str]]:
+    """Give the names that a text takes, and how each is written."""
+    if "%(" in text:
+        return {(name, "%") for name in ("prog", "version") if f"%({name})" in text}
+    return {
+        (name, f"{conversion or ''}:{spec}")
+        for _, name, spec, conversion in string.Formatter().parse(text)
+        if name is not None
+    }
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_a_catalogue_holds_every_text_and_no_other(language: str) -> None:
+    """`make catalogue` adds what is missing and takes out what is gone; then msgstr is to be written by hand."""
+    assert catalogue_path(language).read_text("utf-8") == tool().updated(language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_the_program_reads_what_babel_wrote(language: str) -> None:
+    """Its own reader is quicker; it must not read anything else."""
+    speak(language)
+    try:
+        read = {one: translate(one) for one in (forms(entry.id)[0] for entry in entries(language))}
+    finally:
+        speak("en")
+    assert read == {forms(one.id)[0]: forms(one.string)[0] for one in entries(language)}
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_no_text_is_untranslated(language: str) -> None:
+    assert [one.id for one in entries(language) if not all(forms(one.string))] == []
+    assert [one.id for one in entries(language) if one.fuzzy] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_a_translation_takes_the_same_facts(language: str) -> None:
+    """Each name occurs, written the same way; the form for one may leave the count out."""
+    different = []
+    for one in entries(language):
+        for english, other in zip(forms(one.id), forms(one.string), strict=True):
+            if placeholders(english) - COUNT != placeholders(other) - COUNT:
+                different.append(one.id)
+        if placeholders(forms(one.id)[-1]) != placeholders(forms(one.string)[-1]):
+            different.append(one.id)
+    assert different == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_a_translation_names_the_same_options(language: str) -> None:
+    """What a person is told to type must be the same in every language."""
+    for one in entries(language):
+        words = [
+            {
+                word.strip("`'\"(),;.:")
+                for word in text.split()
+                if word.strip("`('").startswith("--")
+            }
+            for text in (*forms(one.id), *forms(one.string))
+        ]
+        assert words[0] == words[-1], one.id
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "expected"),
+    [
+        ([], {}, "en"),
+        ([], {"LANG": "pt_BR.UTF-8"}, "pt-BR"),
+        ([], {"LANG": "pt_PT.UTF-8"}, "pt-BR"),
+        ([], {"LANG": "pt_BR.UTF-8", "LC_ALL": "C"}, "en"),
+        ([], {"LANG": "en_US.UTF-8", "LC_MESSAGES": "pt_BR"}, "pt-BR"),
+        ([], {"LANG": "", "LC_ALL": ""}, "en"),
+        (["x.csv", "--lang", "en"], {"LANG": "pt_BR.UTF-8"}, "en"),
+        (["--lang=pt-br"], {"LANG": "C"}, "pt-BR"),
+        (["--", "--lang", "pt-BR"], {}, "en"),
+        (["--lang", "tlh"], {"LANG": "pt_BR"}, "en"),
+    ],
+)
+def test_the_language_is_what_was_asked_for_else_the_locale(
+    words: list[str], environ: dict[str, str], expected: str
+) -> None:
+    assert language_of(words, environ) == expected
+
+
+def test_numbers_dates_and_plurals_follow_the_language(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    when = datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
+    assert (number(1234567), number(1234.56, decimals=1)) == ("1,234,567", "1,234.6")
+    assert moment(when, "short").replace("\u202f", " ") == "3/5/26, 2:30 PM"
+    speak("pt-BR")
+    try:
+        assert (number(1234567), number(1234.56, decimals=1)) == ("1.234.567", "1.234,6")
+        assert moment(when, "short") == "05/03/2026 14:30"
+        assert messages.say("result.requests", count=0) == "0 requisição"
+        assert messages.say("result.requests", count=1200) == "1.200 requisições"
+        assert str(JobError("no_such_run", run="r", path="l")).startswith("não existe a execução")
+        assert "\ndica: " in str(JobError("no_such_run", run="r", path="l"))
+    finally:
+        speak("en")
+    assert messages.say("result.requests", count=1) == "1 request"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--help",), ["Uso: rd-import", "Códigos de saída", "Comandos:", "Opções:"]),
+        (("import", "--help"), ["Tira um campo desta coluna.", "[padrão: 50%]"]),
+        (("check", "--nonsense"), ["Não existe a opção '--nonsense'."]),
+        (("status", "--lang", "tlh"), ["'tlh' is not one of"]),
+        (("check", "--max-body", "x", "f.csv"), ["'x' não é um integer válido."]),
+        (("check", "none.csv", "--type", "SALE"), ["não existe o arquivo `none.csv`.\ndica: "]),
+    ],
+)
+def test_the_whole_command_line_speaks_portuguese(
+    tmp_path: Path, words: tuple[str, ...], said: list[str]
+) -> None:
+    """Help, click's own errors and ours."""
+    done = rd_import(*words, cwd=tmp_path, state=tmp_path, env={"LC_ALL": "pt_BR.UTF-8"})
+    for text in said:
+        assert text in done.stdout + done.stderr
+
+
+def test_a_run_in_portuguese_leaves_reasons_in_portuguese(tmp_path: Path) -> None:
+    """The rejected rows are mended by the person who ran it."""
+    (tmp_path / "orders.csv").write_bytes(ORDERS.read_bytes())
+    words = ("orders.csv", "--type", "ECOMMERCE_ORDER_PLACED", "--sandbox", "--lang", "pt-BR")
+
+    done = rd_import(*words, "--audit", "a.audit.parquet", cwd=tmp_path, state=tmp_path)
+
+    assert done.returncode == 3
+    assert "linhas rejeitadas: a.rejected.csv" in done.stdout
+    assert "use um destes" in (tmp_path / "a.rejected.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize("module", ["cli", "terminal", "probe"])
+def test_no_text_stands_where_it_is_printed(module: str) -> None:
+    """A sentence in the code that prints it would be English for everyone; it belongs into `screen_texts.py`."""
+    tree = ast.parse((ROOT / "pipeline" / "rd_import" / f"{module}.py").read_text("utf-8"))
+    printed = [
+        word.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call | ast.Yield | ast.JoinedStr)
+        if not (isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "option")
+        for word in ast.walk(call)
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
+    ]
+    apart = {
+        "not an address",
+        *(text for _, _, _, text in help_texts()),
+    }  # a bad event of the probe
+    sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,},? [a-z]{2,}", text)]
+    assert [text for text in sentences if text not in apart] == []
