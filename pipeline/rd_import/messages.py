@@ -30,7 +30,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "not_csv_or_parquet": (
         "`{path}` is {kind}, not CSV or Parquet.",
-        "save or unpack it as CSV first",
+        "open it and save it as CSV or .xlsx, or export it as CSV, first",
     ),
     "binary_file": (
         "`{path}` is no text: it holds NUL bytes.",
@@ -310,6 +310,11 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the ledger `{path}` cannot be used: {reason}.",
         "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
     ),
+    "no_frame": (
+        "{name} of the job's exports is no table: {reason}.",
+        "give a path, a pandas or polars frame, an Arrow table or a reader of Arrow batches, with one row of names",
+    ),
+    "unknown_plan": ("there is no plan `{value}`.", "name one of: {known}"),
     "ledger_unreachable": (
         "the ledger `{path}` cannot be used: {reason}",
         "mend the address, the server, the role's rights or its password (PGPASSWORD, ~/.pgpass), then run the same "
@@ -452,6 +457,19 @@ FORMATS: Final[Mapping[str, str]] = {
     "excel": "Excel",
     "jsonl": "JSON Lines",
 }
+
+FOREIGN: Final[Mapping[str, str]] = {
+    "pdf": "a PDF document",
+    "picture": "a picture",
+    "rar": "a RAR archive",
+    "7z": "a 7z archive",
+    "database": "a database",
+    "damaged": "damaged",
+    "web page": "a web page (some shops give it the name .xls; an error page looks like this too)",
+    "xml": "an XML document",
+    "old workbook": "an old Excel workbook (.xls)",
+}
+"""What people pick by mistake."""
 
 FINDINGS: Final[Mapping[str, str]] = {
     "encoding": "encoding {value}",
@@ -624,6 +642,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
                     yield f"{name}.{key}", text
     for name in (
         "FORMATS",
+        "FOREIGN",
         "FINDINGS",
         "EVIDENCE",
         "CONFIDENCE",
@@ -750,6 +769,9 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
         flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
         made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
+    kind = facts.get("kind")
+    if kind in FOREIGN:
+        made["kind"] = translate(FOREIGN[str(kind)])
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = (
