@@ -314,6 +314,11 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the ledger `{path}` cannot be used: {reason}.",
         "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
     ),
+    "no_frame": (
+        "{name} of the job's exports is no table: {reason}.",
+        "give a path, a pandas or polars frame, an Arrow table or a reader of Arrow batches, with one row of names",
+    ),
+    "unknown_plan": ("there is no plan `{value}`.", "name one of: {known}"),
     "ledger_unreachable": (
         "the ledger `{path}` cannot be used: {reason}",
         "mend the address, the server, the role's rights or its password (PGPASSWORD, ~/.pgpass), then run the same "

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -56,7 +57,7 @@ class Preview:
     contacts: int
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
-    payloads: tuple[str, ...]
+    payloads: tuple[str, ...] = field(repr=False)  # people's data
     past: int
     repeats: int
     same_content: int
@@ -69,11 +70,20 @@ class Preview:
     contact_limit: int  # in 24 hours: what a 429 taught, else the lowest that was seen
     asked_past: str | None
     max_age_days: float
+    run_id: str
+    run_folder: Path | None = None  # where it was kept
+    questions: tuple[str, ...] = ()  # what only a person can decide; nothing goes before
+
+    @property
+    def exit_code(self) -> int:
+        """Give what `check` ends with: 0, 3 (some rows are invalid) or 7 (nothing would be sent)."""
+        return 7 if self.questions else 3 if self.invalid_rows else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
         plain = asdict(self)
-        plain.pop("payloads")
+        for name in ("payloads", "run_id", "run_folder", "questions"):
+            plain.pop(name)
         for problem in plain["problems"]:
             problem.pop("values")
         return plain
@@ -155,6 +165,7 @@ def preview(
         contact_limit=learnt or LOWEST_CONTACT_LIMIT,
         asked_past=facts["asked"]["past"],
         max_age_days=facts["asked"]["max_age_days"],
+        run_id=folder.run_id,
     )
 
 
