@@ -286,6 +286,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "set RD_IMPORT_TOKEN for the other types",
     ),
     "bad_scenario": ("{reason}", "rd-import sandbox --scenario takes a name or a TOML file"),
+    "audit_in_use": (
+        "another run is writing the audit `{path}` right now.",
+        "name another one with --audit, or wait for that run to end",
+    ),
     "audit_exists": (
         "`{path}` exists already.",
         "another run's audit is never replaced: name another --audit",
@@ -310,6 +314,11 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the ledger `{path}` cannot be used: {reason}.",
         "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
     ),
+    "no_frame": (
+        "{name} of the job's exports is no table: {reason}.",
+        "give a path, a pandas or polars frame, an Arrow table or a reader of Arrow batches, with one row of names",
+    ),
+    "unknown_plan": ("there is no plan `{value}`.", "name one of: {known}"),
     "ledger_unreachable": (
         "the ledger `{path}` cannot be used: {reason}",
         "mend the address, the server, the role's rights or its password (PGPASSWORD, ~/.pgpass), then run the same "

@@ -24,6 +24,8 @@ import pyarrow as pa
 
 from rd_import.errors import ExportError, JobError
 from rd_import.export import Source
+from rd_import.frames import kept_frame
+from rd_import.job import name_of
 
 DATA_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".jsonl", ".ndjson")
 PACKED_SUFFIXES: Final = (".gz", ".zst", ".xz", ".bz2", ".zip")
@@ -66,18 +68,18 @@ _DAMAGED: Final = (
 )  # fmt: skip
 
 
-def find_sources(given: Iterable[str], spool: ExitStack) -> Iterator[Source]:
+def find_sources(given: Iterable[Any], spool: ExitStack) -> Iterator[Source]:
     """Name every file that is meant, in order.
 
     Args:
-        given: Paths, folders, patterns, `-`, and addresses such as `s3://…`.
+        given: Paths, folders, patterns, `-`, addresses such as `s3://…`, and frames.
         spool: Closes what must be kept until the reading ends, such as the copy of stdin.
 
     Raises:
         ExportError: There is no such file, it cannot be read, or is none that holds a table.
     """
-    for one in given:
-        for path, name in _files(one, spool):
+    for place, one in enumerate(given):
+        for path, name in _files(one, name_of(one, place), spool):
             yield from _unpacked(path, name)
 
 
@@ -125,8 +127,10 @@ def seekable(source: Source, spool: ExitStack) -> Path:
 # ----------------------------------------------------------------------------------------------
 
 
-def _files(given: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
-    if given == "-":
+def _files(export: Any, given: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
+    if not isinstance(export, str | Path):
+        yield kept_frame(export, given, spool), given
+    elif given == "-":
         yield _copied(sys.stdin.buffer, spool), "stdin"
     elif "://" in given:
         yield from _from_address(given, spool)

@@ -10,7 +10,7 @@ from rd_import.catalogue import number
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import say
 from rd_import.preview import Cause, Preview
-from rd_import.resolve import UnknownEvent
+from rd_import.unknowns import UnknownEvent
 from rd_import.values import RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
