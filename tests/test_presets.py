@@ -61,7 +61,7 @@ def _events(runs: Path) -> list[dict[str, Any]]:
 
 def header(preset: Preset) -> list[str]:
     """Give the platform's header, as the made file has it."""
-    [export] = find_exports(Job((str(made(preset)),)))
+    [export] = find_exports(Job(exports=(str(made(preset)),)))
     return list(export.facts.columns)
 
 
