@@ -52,6 +52,7 @@ class Preview:
     how: Mapping[str, str]
     proposed: Mapping[str, str]
     suggested: Mapping[str, Mapping[str, str]]
+    mapping: str
     event_types: Mapping[str, int]
     filtered: Mapping[str, int]
     contacts: int
@@ -147,6 +148,7 @@ def preview(
         how=facts["how"],
         proposed=facts["proposed"],
         suggested=facts["suggested"],
+        mapping=facts["mapping"],
         event_types=_by_type(folder),
         filtered=_filtered(folder),
         contacts=contacts,
