@@ -551,6 +551,8 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         LedgerError: The ledger or the run folder cannot be used.
     """
     now = clock.now()
+    if _is_written_by_another(audit_path, folder, ledger):
+        raise JobError("audit_in_use", path=audit_path)
     try:
         folder.keep_contacts(ledger.secret)
         decide(job, folder, ledger, account, now)
@@ -567,8 +569,8 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         account=account,
         event_type=folder.facts["event_type"],
         input_sha256=input_of(folder),
-        folder=folder.path,
-        audit_path=audit_path,
+        folder=folder.path.absolute(),
+        audit_path=audit_path.absolute(),  # who goes on may stand elsewhere
         now=now,
     )
     facts = ledger.facts(account)
@@ -600,6 +602,17 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     result = conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
     ledger.end_process(process)
     return result
+
+
+def _is_written_by_another(audit_path: Path, folder: RunFolder, ledger: Ledger) -> bool:
+    """Tell whether a live run names the same audit: the two would take each other's open audit away."""
+    return any(
+        run["audit_path"] == str(audit_path.absolute())
+        and run["run"] != folder.run_id
+        and run["finished_us"] is None
+        and ledger.is_running(run["run"])
+        for run in ledger.runs()
+    )
 
 
 def conclude(
