@@ -456,6 +456,14 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "leave one of them in {limit}",
     ),
     "FILTERED": ("left out by the rule: {limit}", "nothing to do"),
+    "TOTAL_ITEMS_DIFFER": (
+        "`total_items` is {value}, and the quantities make {limit}",
+        "look whether an item is missing in the file; it goes as it is",
+    ),
+    "PRICE_DIFFERS": (
+        "`price` is {value}, and the items with the freight make {limit}",
+        "discounts, taxes and fees explain it, a missing item too; it goes as it is",
+    ),
     "ITEMS_CUT": (
         "the order has {value} items; {limit} of them are sent, as the mapping says",
         "nothing to do",

@@ -160,6 +160,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.unmatched": "not used: {columns}",
     "preview.fatal": "Why rows will not go",
     "preview.left_out": "Left out of events that go",
+    "preview.remarks": "Worth a look; it goes as it is",
     "preview.payloads": ("The first event", "The first {count:n} events"),
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",
