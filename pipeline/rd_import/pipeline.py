@@ -6,6 +6,7 @@ run folder; the preview is computed from it. What it holds is packed, sent, and 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import secrets
@@ -25,7 +26,7 @@ import polars as pl
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.choose import Choice, choose
 from rd_import.encode import encode, identity_text
-from rd_import.errors import JobError, LedgerError, NothingSent
+from rd_import.errors import ExportError, JobError, LedgerError, NothingSent
 from rd_import.export import Export
 from rd_import.gather import gather
 from rd_import.job import Job
@@ -62,6 +63,7 @@ from rd_import.values import (
     ROW,
     EncodedGroup,
     EventGroup,
+    Finding,
     RowGroup,
     RunResult,
     Sifted,
@@ -459,7 +461,7 @@ def feasible_types(job: Job) -> list[str]:
         return sorted(found, key=lambda name: -found[name])
 
 
-def _mapping_text(plan: "_Plan", survey: "_Surveys") -> str:
+def _mapping_text(plan: _Plan, survey: _Surveys) -> str:
     preset = plan.presets[0]
     return mapping_text(
         plan.exports[0].facts.path,
