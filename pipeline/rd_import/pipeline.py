@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
+from rd_import import messages
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.choose import Choice, choose
 from rd_import.encode import encode, identity_text
