@@ -161,7 +161,7 @@ def test_each_ending_is_a_failure_a_retry_or_a_success(
 ) -> None:
     """What a retry cannot mend fails at once; an outage is tried again; `fail_on` decides about rows."""
     save(tmp_path / "orders.csv", orders(5))
-    (tmp_path / "header.csv").write_text("email,identifier,currency,price,total_items\n")
+    save(tmp_path / "ambiguous.csv", orders(5, price="1.234"))
     with Sandbox(behaviour=Behaviour(refused_contacts=("c000002@example.com",))) as poison:
         done = ended(
             airflow.start(
@@ -178,7 +178,7 @@ def test_each_ending_is_a_failure_a_retry_or_a_success(
     assert done["tasks"] == {
         "unusable -1": ["failed", 1],
         "forbidden -1": ["failed", 1],
-        "empty -1": ["failed", 1],
+        "asks -1": ["failed", 1],
         "refused -1": ["failed", 1],
         "tolerated -1": ["success", 1],
         "unreachable -1": ["failed", 2],

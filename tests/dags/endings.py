@@ -10,7 +10,7 @@ from rd_import.airflow_provider import RdImportOperator
 ENDINGS = {
     "unusable": {"files": "no-such-file.csv"},
     "forbidden": {"conn_id": "rd_forbidden"},
-    "empty": {"files": "header.csv"},
+    "asks": {"files": "ambiguous.csv"},
     "refused": {"conn_id": "rd_poison"},
     "tolerated": {"conn_id": "rd_poison", "fail_on": ()},
     "unreachable": {"conn_id": "rd_nowhere"},

@@ -22,9 +22,10 @@ def main() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     dag = next(one for one in vars(module).values() if getattr(one, "dag_id", "") == sys.argv[2])
-    if sys.argv[2] == "waits":
-        from rd_import import send
+    from rd_import import send
 
+    send.MAX_ATTEMPTS = 2  # of a request, then the run stops; in earnest 8
+    if sys.argv[2] == "waits":
         send.DEFER_AT_LEAST = send.DEFER_AT_MOST = timedelta(
             seconds=2
         )  # in earnest a minute, a day
@@ -40,8 +41,8 @@ def result_of(run: object) -> dict[str, object]:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        tasks = session.query(TaskInstance).filter(TaskInstance.run_id == run.run_id)  # type: ignore[attr-defined]
-        xcoms = session.query(XComModel).filter(XComModel.run_id == run.run_id)  # type: ignore[attr-defined]
+        tasks = session.query(TaskInstance).filter(TaskInstance.dag_id == run.dag_id)  # type: ignore[attr-defined]
+        xcoms = session.query(XComModel).filter(XComModel.dag_id == run.dag_id)  # type: ignore[attr-defined]
         return {
             "state": str(run.state),  # type: ignore[attr-defined]
             "tasks": {
@@ -51,7 +52,10 @@ def result_of(run: object) -> dict[str, object]:
                 f"{one.task_id} {one.map_index} {one.key}": XComModel.deserialize_value(one)
                 for one in xcoms
             },
-            "assets": [one.extra for one in session.query(AssetEvent)],
+            "assets": [
+                one.extra
+                for one in session.query(AssetEvent).filter(AssetEvent.source_dag_id == run.dag_id)
+            ],
         }
 
 
