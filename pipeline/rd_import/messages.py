@@ -53,6 +53,38 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "`{path}` unpacks to more than {ratio} times its size ({packed} bytes): that is no export.",
         "unpack it yourself if you trust it, and name the unpacked file",
     ),
+    "too_many_columns": (
+        "`{path}` has {columns} columns, more than {most}: that is no export.",
+        "keep the columns that the events need",
+    ),
+    "header_too_long": (
+        "`{path}`: no line ends within the first {most} bytes, so there is no header to read.",
+        "a header is one line with the columns' names; export it as CSV again",
+    ),
+    "hardly_a_row": (
+        "`{path}`, line {line}: {unreadable} of {rows} rows cannot be read.",
+        "check that the header belongs to these rows, and name the delimiter if need be: --delimiter ';'",
+    ),
+    "open_quotes": (
+        "`{path}`, line {line}: quotes are opened and never closed, again and again.",
+        "export it again with a program that doubles the quotes inside cells",
+    ),
+    "too_many_sheet_rows": (
+        "`{path}` claims more than {most} rows on a sheet, which no workbook can hold.",
+        "save it as CSV",
+    ),
+    "cell_too_long": (
+        "`{path}`: a cell is longer than {most} bytes.",
+        "shorten it; an event holds far less",
+    ),
+    "too_many_strings": (
+        "`{path}` holds more than {most} different texts, too many for a workbook.",
+        "save it as CSV, which is read in little memory",
+    ),
+    "workbook_too_large": (
+        "`{path}` takes more than {most} MB of memory to read as a workbook.",
+        "save it as CSV, which is read in little memory",
+    ),
     "damaged_archive": (
         "`{path}` is no whole {kind} file: {reason}.",
         "copy or export it again; if it is an Excel workbook, save it as CSV",
