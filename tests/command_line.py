@@ -11,15 +11,20 @@ ROOT = Path(__file__).parent.parent
 SAMPLE_DATA = ROOT / "sample_data"
 
 
+def command_path() -> str:
+    """Give the place of the installed command."""
+    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
+    assert command is not None, "install the project first: make dev"
+    return command
+
+
 def rd_import(
     *words: str, cwd: Path, state: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `rd-import` without a terminal; nothing of the person's own environment reaches it."""
-    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
-    assert command is not None, "install the project first: make dev"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RD_IMPORT_")}
     return subprocess.run(
-        [command, *words],
+        [command_path(), *words],
         cwd=cwd,
         env={
             **kept,

@@ -123,6 +123,38 @@ def test_the_same_command_goes_on_with_the_interrupted_run_and_says_so(
     assert len(rd_import("status", "--json").json["runs"]) == 1
 
 
+def test_a_run_can_be_gone_on_with_from_another_folder(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
+    begun.mkdir()
+    elsewhere.mkdir()
+    save(begun / "orders.csv", orders(40))
+    monkeypatch.chdir(begun)
+    crash_at(monkeypatch, 3)
+    relative = ("--audit", "a.parquet", "--run-dir", "run", "--max-body", "1306")
+    assert rd_import("orders.csv", *TYPE, "--json", *relative).code == 1
+    monkeypatch.chdir(elsewhere)
+    assert rd_import("resume", "--json").code == 5
+    assert (begun / "a.parquet").exists()
+    assert not list(elsewhere.iterdir())
+    assert broken_promises(sandbox, [begun / "a.parquet"]) == []
+
+
+def test_two_runs_at_once_do_not_write_one_audit(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "is_running", lambda *_: True)
+    audit = ("--audit", tmp_path / "a.parquet")
+    crash_at(monkeypatch, 2)
+    assert rd_import(*job(tmp_path / "a.csv", 20, 5), *audit).code == 1
+    other = save(tmp_path / "b.csv", orders(20, first=101))
+    second = rd_import(other, *TYPE, *audit)
+    assert (second.code, "--audit" in second.err) == (2, True)
+    assert set(registered(sandbox)) <= set(range(1, 21))
+    assert (tmp_path / "a.parquet.open").exists()
+
+
 def test_another_file_of_the_same_name_does_not_go_on_with_the_old_run(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -788,3 +820,31 @@ def test_after_a_sleep_between_mark_and_first_byte_nothing_leaves_by_the_old_mar
     assert registered(sandbox) == dict.fromkeys(range(1, 16), 1)
     requests = json.loads(pq.read_metadata(audit).metadata[b"rd_import.requests"])
     assert [one["outcome"] for one in requests].count("not accepted") == 1
+
+
+def test_the_same_content_under_another_key_is_reported_before_it_is_sent(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """With another --key every event is new to the ledger, though RD Station has it already."""
+    words = job(tmp_path / "a.csv", 20, 5)
+    assert rd_import(*words).code == 0
+    assert rd_import("check", *words).json["preview"]["same_content"] == 0
+    shown = rd_import("check", *words, "--key", "email").json["preview"]
+    assert (shown["same_content"], shown["twins"], shown["already_accepted"]) == (20, 0, 0)
+    seen = rd_import("check", tmp_path / "a.csv", *TYPE, "--key", "email").out
+    assert "20 events have the very content of others sent before under another key" in seen
+    assert registered(sandbox) == dict.fromkeys(range(1, 21), 1)
+
+
+def test_the_same_content_twice_in_one_file_is_reported_before_it_is_sent(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    rows = [("ana@example.com", "newsletter")] * 3 + [("rui@example.com", "newsletter")]
+    file = tmp_path / "c.csv"
+    lines = ["email,conversion_identifier", *(",".join(row) for row in rows)]
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    done = rd_import("check", file, *CONVERSION, "--json")
+    assert (done.json["preview"]["twins"], done.json["events"]) == (2, 4)
+    assert "2 events have the very content of others in this input" in (
+        rd_import("check", file, *CONVERSION).out
+    )

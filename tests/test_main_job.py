@@ -236,7 +236,7 @@ def test_check_sends_nothing_and_leaves_nothing(
     file = save(tmp_path / "orders.csv", orders({}, {"email": ""}))
     done = rd_import("check", file, *TYPE)
     assert done.code == 3
-    assert "1 event would be sent" in done.out
+    assert "1 event will be sent" in done.out
     assert "orders.csv:3" in done.out
     assert sandbox.requests() == []
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
@@ -322,7 +322,7 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[Path, int, str]]:
         "binary.csv": (bytes(range(256)) * 20, 2, "NUL"),
         "workbook.csv": (b"PK\x03\x04" + bytes(60), 2, "Excel"),
         "truncated.parquet": ((folder / "whole.parquet").read_bytes()[:900], 2, "whole Parquet"),
-        "no_email.csv": (good.replace(b"email", b"e_mail"), 2, "--rename email=e_mail"),
+        "no_email.csv": (good.replace(b"email", b"emails"), 2, "--rename email=emails"),
     }
     found = {}
     for name, (content, code, named) in made.items():

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from rd_import.errors import JobError
+from rd_import.mapping_file import Mapping, Rule
 from rd_import.match import Matching, match, match_columns
 from rd_import.values import ROW, ExportFacts, RowGroup
 from rdstation_events import EVENT_TYPES
@@ -18,7 +19,9 @@ def matching_of(
     constants: dict[str, str] | None = None,
 ) -> Matching:
     facts = ExportFacts("orders.csv", "csv", columns)
-    return match_columns(facts, EVENT_TYPES[name], renames=renames or {}, constants=constants or {})
+    rules = {one: Rule(column=column) for one, column in (renames or {}).items()}
+    rules |= {one: Rule(value=value) for one, value in (constants or {}).items()}
+    return match_columns(facts, [EVENT_TYPES[name]], Mapping(fields=rules))
 
 
 def matched(matching: Matching, columns: dict[str, pl.Series | list[str | None]]) -> pl.DataFrame:
@@ -79,16 +82,16 @@ def test_fields_come_in_the_order_of_the_payload() -> None:
 
 def test_every_missing_column_is_named_at_once_with_what_is_near() -> None:
     with pytest.raises(JobError) as caught:
-        matching_of("SALE", ("E-mail", "Funil", "value"))
+        matching_of("SALE", ("emails", "Etapas", "value"))
     text = str(caught.value)
     assert "`email`, `funnel_name`" in text
-    assert "--rename email=E-mail" in text
-    assert "`E-mail`, `Funil`, `value`" in text
+    assert "--rename email=emails" in text
+    assert "`emails`, `Etapas`, `value`" in text
     assert caught.value.exit_code == 2
 
 
 def test_a_rename_of_a_column_that_the_file_lacks_is_refused() -> None:
-    with pytest.raises(JobError, match="no column `Mail`, which --rename gives to `email`"):
+    with pytest.raises(JobError, match="no column `Mail`, which is to feed `email`"):
         matching_of("SALE", SALE, {"email": "Mail"})
 
 
@@ -190,3 +193,50 @@ def test_items_cannot_come_from_two_nested_columns() -> None:
     }
     with pytest.raises(JobError, match="one nested column"):
         matched(matching, cells | nested)
+
+
+@pytest.mark.parametrize("column", ["E-mail", "EMAIL", "e_mail", "Correo", "Endereço de e-mail"])
+def test_a_known_name_of_a_field_feeds_it(column: str) -> None:
+    """Accents, case and marks do not matter, and the preview says how each column was found."""
+    matching = matching_of("SALE", (column, "funnel_name"))
+    assert matching.fields["email"] == column
+    assert matching.how["email"] in {"name", "alias"}
+
+
+def test_a_name_that_was_read_in_the_wrong_encoding_is_still_known() -> None:
+    column = "Endereço de e-mail".encode().decode("cp1252")
+    assert matching_of("SALE", (column, "funnel_name")).fields["email"] == column
+
+
+def test_a_name_that_means_several_fields_is_proposed_and_not_mapped() -> None:
+    """Exports call the order's total `Amount`, and the price of an item too."""
+    columns = ("email", "identifier", "currency", "total_items", "Amount")
+    with pytest.raises(JobError) as caught:
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
+    assert "--rename price=Amount" in str(caught.value)
+
+
+def test_two_columns_for_one_field_are_proposed_and_not_mapped() -> None:
+    matching = matching_of("SALE", ("email", "funnel_name", "Empresa", "Company", "Correo"))
+    assert set(matching.fields) == {"email", "funnel_name"}
+    with pytest.raises(JobError, match="--rename email=Correo"):
+        matching_of("SALE", ("Correo", "E-mail do cliente", "funnel_name"))
+
+
+def test_a_field_that_is_left_out_is_fed_by_nothing() -> None:
+    facts = ExportFacts("sales.csv", "csv", SALE)
+    said = Mapping(omit=("value",))
+    matching = match_columns(facts, [EVENT_TYPES["SALE"]], said)
+    assert "value" not in matching.fields
+    assert matching.unmatched == ("value",)
+
+
+def test_files_shaped_for_a_removed_type_feed_its_successor() -> None:
+    columns = ("email", "cf_order_id", "cf_order_total_items", "cf_order_payment_amount")
+    matching = matching_of("ECOMMERCE_ORDER_PLACED", columns, constants={"currency": "BRL"})
+    assert matching.fields == {
+        "email": "email",
+        "identifier": "cf_order_id",
+        "price": "cf_order_payment_amount",
+        "total_items": "cf_order_total_items",
+    }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import RunFolder, private_file, sync_folder
-from rd_import.values import EVENT, NAMES_A_ROW, NOT_DATA, ROW
+from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
 
 SCHEMA_VERSION: Final = 1
 STATES: Final = (
@@ -103,6 +104,11 @@ _PROCESS: Final = secrets.token_hex(4)
 def _temporary(path: Path) -> Path:
     """Name a file that is being written, different for each process."""
     return path.with_name(f"{_PROCESS}.{path.name}.tmp")
+
+
+def audit_place(named: Path | str) -> Path:
+    """Give the place of an audit."""
+    return Path(named)
 
 
 def claim_audit_path(path: Path, *, named: bool) -> None:
@@ -199,6 +205,8 @@ class _Merge:
         )
         self._decisions = Decisions.from_facts(folder.facts["decisions"])
         self._weak = bool(folder.facts["weak_identity"])
+        types = folder.facts["event_types"]
+        self._only_type = types[0] if len(types) == 1 else None
         self._decided = bool(ledger and account and ledger.has_resolutions(account))
         self._paths = [export["path"] for export in folder.facts["exports"]]
         size = int(folder.facts["event_ordinals"])
@@ -253,7 +261,7 @@ class _Merge:
             .with_columns(
                 paths.gather(placed["export"]).alias("source_file"),
                 pl.lit(self._folder.run_id).alias("run_id"),
-                pl.lit(self._folder.facts["event_type"]).alias("event_type"),
+                pl.coalesce("event_type", pl.lit(self._only_type)).alias("event_type"),
             )
         )
         chosen = []
@@ -302,13 +310,13 @@ class _Merge:
             )
             yield (
                 row,
-                "filtered" if code in NOT_DATA else "invalid",
+                "filtered" if code in LEFT_OUT else "invalid",
                 code,
                 self._column_of(field),
                 masked(field, value),
                 what,
                 hint,
-                f"{code} before sending",
+                str(limit) if code == "FILTERED" else f"{code} before sending",
             )
         for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
             if row in named or event not in self._bad_events:
@@ -361,13 +369,20 @@ class _Merge:
             here = planned.filter(pl.col(EVENT).is_in(wanted.implode()))
             keys = here["event_key"].to_list()
             lines, decided = self._known(keys)
-            for ordinal, key, sha, identifier, timestamp, contact in here.select(
-                EVENT, "event_key", "payload_sha256", "identifier", "source_timestamp", "contact"
+            for ordinal, event_type, key, sha, identifier, timestamp, contact in here.select(
+                EVENT,
+                "event_type",
+                "event_key",
+                "payload_sha256",
+                "identifier",
+                "source_timestamp",
+                "contact",
             ).iter_rows():
                 fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
                 resolved = self._resolved(decided.get(key))
                 yield (
                     ordinal,
+                    event_type,
                     key.hex(),
                     contact and contact.hex(),
                     identifier,
@@ -493,6 +508,7 @@ class _Merge:
 
 _EVENT_SCHEMA: Final[dict[str, Any]] = {
     EVENT: pl.UInt32,
+    "event_type": pl.String,
     "event_key": pl.String,
     "contact": pl.String,
     "identifier": pl.String,
@@ -653,6 +669,25 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
         raise JobError(
             "cannot_write_audit", path=target, reason=error.strerror or str(error)
         ) from error
+
+
+def read_audit(path: Path | str) -> pd.DataFrame:
+    """Read an audit as a pandas frame: one row per input row, and the facts of the run in `attrs`.
+
+    Raises:
+        ExportError: It is no audit of ours.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            table, facts = file.read(), file.metadata.metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise ExportError("not_an_audit", path=path) from error
+    if not {"source_file", "row_number", "state", "run_id"} <= set(table.schema.names):
+        raise ExportError("not_an_audit", path=path)
+    whole = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}  # they may be null
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
+    frame.attrs = {k.decode(): v.decode() for k, v in facts.items() if k.startswith(b"rd_import.")}
+    return frame
 
 
 def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, KeyLine]]]:

@@ -6,7 +6,7 @@ the row is invalid; where the field is optional, it is left out, with a warning.
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -23,6 +23,7 @@ DEFAULT_ZONE: Final = "America/Sao_Paulo"
 HOME: Final = "BR"  # the country of phones that name none
 TRUE: Final = ("true", "1", "sim", "s", "yes", "y", "verdadeiro", "v")
 FALSE: Final = ("false", "0", "não", "nao", "n", "no", "falso", "f")
+DECIMALS: Final = 6  # of computed amounts: more than any currency has, fewer than a float's noise
 LARGEST: Final = 2.0**53  # beyond, a JSON number loses digits
 SHOWN_CHARACTERS: Final = 80
 RFC_3339: Final = (
@@ -46,6 +47,10 @@ ONE_SIGN: Final = r"^(?:[^()+−-]*[+−-]?[^()+−-]*|\([^()+−-]*\))$"  # `--
 NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
 GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
 CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
+TWO_PARTS: Final[Mapping[str, str]] = {
+    "m:ss": r"^(?<m>[0-9]{1,4}):(?<s>[0-5][0-9])(?<h>)$",
+    "h:mm": r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9])(?<s>)$",
+}
 UNIT: Final = r"[0-9]\s*(?:[hms]|min)"
 UNITS: Final = (
     r"^(?:(?<h>[0-9]+)\s*h(?:oras?|ours?)?)?"
@@ -64,6 +69,8 @@ INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
 DAMAGE: Final = (
     r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
 )
+SEVERAL: Final = r"^[\[#0-9+-]|;|^\s|\s$"
+"""A cell of a list that holds more than one text, blanks at an end, or perhaps what a spreadsheet made of it."""
 LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
 DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119
 DURATIONS: Final = frozenset(
@@ -91,12 +98,20 @@ class CellFormat:
         decimal: Decimal mark, `.` or `,`; `each` where every cell has only one reading.
         timezone: IANA zone of times that name none.
         dates: Order of day and month where the year is not first: `dmy`, `mdy` or `ymd`.
+        scale: What a number is multiplied by.
+        duration: What a length of two parts means, `m:ss` or `h:mm`; None leaves it unreadable.
+        per: The field that a number is divided by.
+        sum: The number is added up over the rows of an event.
         columns: Fields that are written otherwise.
     """
 
     decimal: str = "."
     timezone: str = DEFAULT_ZONE
     dates: str = "ymd"
+    scale: float = 1
+    duration: str | None = None
+    per: str | None = None
+    sum: bool = False
     columns: Mapping[str, "CellFormat"] = field(default_factory=dict)
 
     def of(self, column: str) -> "CellFormat":
@@ -108,37 +123,131 @@ Formats = CellFormat | Sequence[tuple[int, CellFormat]]
 """One format for all rows, or each file's format with its first `#row`, in order."""
 
 
-def type_cells(group: RowGroup, event_type: EventType, cells: Formats) -> Sifted[RowGroup]:
+def type_cells(
+    group: RowGroup, event_type: EventType, cells: Formats, *, lists_over_limit: str = "refuse"
+) -> Sifted[RowGroup]:
     """Read each column as its field's type and derive what is derivable.
 
     Args:
         group: Whole events, text cells under the schema's names.
         event_type: Whose fields the columns are.
         cells: How numbers and times are written.
+        lists_over_limit: What becomes of lists that are too long: `refuse` leaves that to the schema, `first` keeps
+            as many as are allowed, `omit` leaves the field out.
 
     Returns:
         All rows, typed, unreadable cells null; and a problem for each unreadable cell.
     """
     formats = [(0, cells)] if isinstance(cells, CellFormat) else list(cells)
     table, problems = _legal_bases(group.table)
-    table, damaged = _without_damage(table, event_type)
+    specs = [spec for spec in event_type.fields if spec.column in table.columns]
+    plain = {
+        spec.column: typed
+        for spec in specs
+        if (typed := _plain_column(table[spec.column], spec, formats)) is not None
+    }
+    table = table.with_columns(plain.values())
+    table, damaged = _without_damage(table, event_type, known=plain)
     problems += damaged
-    for spec in event_type.fields:
-        if spec.column in table.columns:
+    for spec in specs:
+        if spec.column not in plain:
             typed, flaws = _column(table, spec, formats)
             problems.append(flaws)
             table = table.with_columns(typed)
     problems += _categories_not_taken(table, event_type)
+    if lists_over_limit != "refuse":
+        table, cut = _cut_lists(table, event_type, keep=lists_over_limit == "first")
+        problems += cut
+    table = _computed(table, formats)
     return Sifted(RowGroup(_derive(table, event_type)), pl.concat(problems))
 
 
-def _without_damage(
-    table: pl.DataFrame, event_type: EventType
+def _plain_column(
+    cells: pl.Series, spec: FieldSpec, formats: Sequence[tuple[int, CellFormat]]
+) -> pl.Series | None:
+    """Read a column of which every cell is in the plainest form of its field; None where one is not.
+
+    Such a cell holds no damage and no flaw, and needs none of the patterns for what people write.
+    """
+    ways = [form.of(spec.column) for _, form in formats]
+    if (
+        cells.dtype != pl.String
+        or spec.column in DURATIONS
+        or spec.kind in {"boolean", "timestamp"}
+        or any(form.scale != 1 for form in ways)
+    ):
+        return None
+    if spec.kind in {"number", "integer"}:
+        points = all(form.decimal == "." for form in ways)
+        whole = spec.kind == "integer" or not points
+        if not cells.str.contains(PLAIN_DIGITS if whole else PLAIN_POINT).all():
+            return None
+        typed = cells.cast(pl.Int64 if spec.kind == "integer" else pl.Float64, strict=False)
+        fits = typed.null_count() == cells.null_count() and (typed.abs() < LARGEST).all()
+        return typed if fits else None
+    if spec.kind == "list":
+        return _list_of_one(cells)
+    pattern = {"email": PLAIN_EMAIL, "phone": INTERNATIONAL}.get(spec.format or "")
+    return cells if pattern and cells.str.contains(pattern).all() else None
+
+
+def _list_of_one(cells: pl.Series) -> pl.Series | None:
+    """Give lists of one text, None where a cell may hold several."""
+    if cells.str.contains(SEVERAL).any():
+        return None
+    cell = pl.col(cells.name)
+    return cells.to_frame().select(
+        pl.when(cell.is_not_null()).then(pl.concat_list(cell)).alias(cells.name)
+    )[cells.name]
+
+
+def _cut_lists(
+    table: pl.DataFrame, event_type: EventType, *, keep: bool
 ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, 46138 for a date."""
+    problems = []
+    for spec in event_type.fields:
+        if spec.max_items is None or spec.column not in table.columns:
+            continue
+        column = pl.col(spec.column)
+        too_many = column.list.len() > spec.max_items
+        found = table.filter(too_many).with_columns(column.list.join(";"))
+        limit = str(spec.max_items)
+        problems.append(
+            flaws(found, code="VALUES_CUT", field=spec.column, limit=limit, fatal=False)
+        )
+        cut = column.list.head(spec.max_items) if keep else pl.lit(None)
+        table = table.with_columns(pl.when(too_many).then(cut).otherwise(column).alias(spec.column))
+    return table, problems
+
+
+def _computed(table: pl.DataFrame, formats: Sequence[tuple[int, CellFormat]]) -> pl.DataFrame:
+    """Divide and add up what the mapping says."""
+    written = {name: one for _, form in formats for name, one in form.columns.items()}
+    for name, form in written.items():
+        if form.per is not None and {name, form.per} <= set(table.columns):
+            other = pl.col(form.per)
+            table = table.with_columns(
+                (pl.col(name) / pl.when(other > 0).then(other)).round(DECIMALS).alias(name)
+            )
+        if form.sum and name in table.columns:
+            total = pl.col(name).sum().over(EVENT)
+            if table.schema[name] == pl.Float64:
+                total = total.round(DECIMALS)
+            there = pl.col(name).is_not_null().any().over(EVENT)
+            table = table.with_columns(pl.when(there).then(total).alias(name))
+    return table
+
+
+def _without_damage(
+    table: pl.DataFrame, event_type: EventType, *, known: Collection[str]
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, 46138 for a date.
+
+    Columns that are `known` to hold none are passed over.
+    """
     problems: list[pl.DataFrame] = []
     for name, dtype in table.schema.items():
-        if dtype != pl.String or name.startswith("#"):
+        if dtype != pl.String or name.startswith("#") or name in known:
             continue
         spec = event_type.field(name)
         broken = table[name].str.contains(damage_of(spec)).fill_null(value=False)
@@ -255,13 +364,17 @@ def flaws(
 def numbers(cells: pl.Series, form: CellFormat) -> pl.Series:
     """Read amounts: currency sign, grouped thousands, a sign before or behind; others are null."""
     value = _plain_text(cells, form.decimal).cast(pl.Float64, strict=False)
+    if form.scale != 1:
+        value = (value * form.scale).round(DECIMALS)
     return value.to_frame().select(
         pl.when(pl.col(cells.name).abs() < LARGEST).then(pl.col(cells.name))
     )[cells.name]
 
 
 def integers(cells: pl.Series, form: CellFormat) -> pl.Series:
-    """Read whole numbers; `2,0` and `2.00` are whole."""
+    """Read whole numbers; `2,0` and `2.00` are whole, and scaled ones are rounded."""
+    if form.scale != 1:
+        return numbers(cells, form).round().cast(pl.Int64)
     whole = (
         _plain_text(cells, form.decimal)
         .str.extract(r"^(-?[0-9]+)(?:\.0*)?$")
@@ -309,6 +422,8 @@ def durations(cells: pl.Series, form: CellFormat) -> pl.Series:
         return whole
     column = pl.col(cells.name)
     clock = _seconds(column.str.extract_groups(CLOCK))
+    if form.duration is not None:
+        clock = pl.coalesce(clock, _seconds(column.str.extract_groups(TWO_PARTS[form.duration])))
     units = pl.when(column.str.contains(UNIT)).then(
         _seconds(column.str.to_lowercase().str.extract_groups(UNITS))
     )
@@ -649,13 +764,17 @@ def _derive(table: pl.DataFrame, event_type: EventType) -> pl.DataFrame:
     """Fill empty `total_items` and `line_items.product_id`; nothing else is derived."""
     if event_type.field("line_items.quantity") is None:
         return table
-    if "line_items.quantity" in table.columns:
+    if "line_items.quantity" in table.columns and _lacks(table, "total_items"):
         quantity = pl.col("line_items.quantity")
         total = pl.when(quantity.is_not_null().any().over(EVENT)).then(quantity.sum().over(EVENT))
         known = [pl.col("total_items")] if "total_items" in table.columns else []
         table = table.with_columns(pl.coalesce(*known, total).alias("total_items"))
     sources = ("line_items.product_id", "line_items.sku", "line_items.product_title")
     there = [pl.col(name) for name in sources if name in table.columns]
-    if there:
+    if there and _lacks(table, "line_items.product_id"):
         table = table.with_columns(pl.coalesce(there).alias("line_items.product_id"))
     return table
+
+
+def _lacks(table: pl.DataFrame, name: str) -> bool:
+    return name not in table.columns or table[name].null_count() > 0

@@ -5,7 +5,7 @@ written. In memory are one 64-bit hash and one ordinal per row; the rows themsel
 file. Events keep the order of their first row, and each group that comes out holds whole events.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from rd_import.values import EVENT, ROW, RowGroup
+from rd_import.values import EVENT, LOOKUP, ROW, RowGroup
 
 LINES_IN_MEMORY: Final = 20_000  # lines far from their event's first row; beyond, they wait on disk
 LINES_PER_BUCKET: Final = 25_000  # some 10 MB once they are columns again
@@ -22,7 +22,13 @@ HOME: Final = "#home"  # the group in which a line's event begins
 ITEM: Final = "line_items."
 
 
-def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iterator[RowGroup]:
+def gather(
+    groups: Iterator[RowGroup],
+    *,
+    by: str | None,
+    scratch: Path,
+    own: Collection[str] | None = frozenset(),
+) -> Iterator[RowGroup]:
     """Give each row its event, and events whole.
 
     Args:
@@ -30,6 +36,7 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
         by: Column whose equal values make one event; None where each row is an event. Rows without
             a value are events of their own.
         scratch: Folder for the spill files, which are removed at the end.
+        own: Columns that each row has for itself, items aside; None where all are.
 
     Yields:
         The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside,
@@ -56,12 +63,14 @@ def gather(groups: Iterator[RowGroup], *, by: str | None, scratch: Path) -> Iter
                 late.add(table.filter(strays))
         for position, lines in enumerate(events):
             table = spill.table(position).with_columns(pl.Series(EVENT, lines))
-            at_home = table.filter(homes[lines] == position)
-            together = pl.concat([at_home, *late.take(position)]).sort(
-                EVENT, ROW, maintain_order=True
-            )
-            if together.height:
-                yield RowGroup(_inherit(together))
+            away = homes[lines] != position
+            if away.any():
+                table = table.filter(~away)
+            late_ones = late.take(position)
+            if late_ones or not _ascends(table[EVENT].to_numpy()):
+                table = pl.concat([table, *late_ones]).sort(EVENT, ROW, maintain_order=True)
+            if table.height:
+                yield RowGroup(table if own is None else _inherit(table, own))
     finally:
         spill.remove()
         if late is not None:
@@ -100,12 +109,18 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     return np.split(events, ends[:-1]), homes
 
 
-def _inherit(table: pl.DataFrame) -> pl.DataFrame:
+def _ascends(ordinals: np.ndarray) -> bool:
+    return bool((ordinals[1:] >= ordinals[:-1]).all())
+
+
+def _inherit(table: pl.DataFrame, own: Collection[str]) -> pl.DataFrame:
     """Fill empty cells of an event's header from its first filled one; items are each row's own."""
     if table[EVENT].n_unique() == table.height:
         return table
     header = [
-        name for name in table.columns if name not in {ROW, EVENT} and not name.startswith(ITEM)
+        name
+        for name in table.columns
+        if name not in {ROW, EVENT, *own} and not name.startswith((ITEM, LOOKUP))
     ]
     return table.with_columns(
         pl.coalesce(pl.col(name), pl.col(name).drop_nulls().first().over(EVENT)) for name in header

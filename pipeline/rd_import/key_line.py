@@ -99,6 +99,10 @@ class KeyLine:
         """Give the uuid with which this content was accepted."""
         return next((fact.of for fact in self.accepted if fact.sha == sha), None)
 
+    def knows(self, sha: bytes) -> bool:
+        """Tell whether this content was accepted, is in doubt, or is on its way under this key."""
+        return sha in {self.sent_sha, *(fact.sha for fact in (*self.accepted, *self.doubt))}
+
     def may_claim(self, sha: bytes, now: datetime, policy: Policy) -> Lost | None:
         """Tell why content `sha` may not be sent now, or None if it may."""
         if self.uuid_of(sha) is not None:

@@ -756,6 +756,19 @@ class Ledger:
                 found |= {row.event_key: row.input_sha256 for row in connection.execute(query)}
         return found
 
+    def contents(self, account: int) -> Iterator[bytes]:
+        """Give the contents that are, or may be, registered: per request the first 8 bytes of each checksum.
+
+        Those of a ledger rebuilt from audits are not known.
+        """
+        query = sa.select(requests.c.contents).where(
+            requests.c.account == account,
+            requests.c.contents.is_not(None),
+            sa.or_(requests.c.state != "answered", requests.c.outcome == "accepted"),
+        )
+        with self._reading() as connection:
+            yield from connection.execute(query.execution_options(yield_per=500)).scalars()
+
     def run_of(self, request: str) -> str | None:
         """Give the run of a request."""
         with self._reading() as connection:

@@ -58,6 +58,7 @@ def request_values(
         "body_bytes": body_bytes,
         "event_keys": b"".join(one.key for one in won),
         "ordinals": b"".join(one.ordinal.to_bytes(4, "little") for one in won),
+        "contents": b"".join(one.sha[:8] for one in won),
         "marked_us": to_us(now),
     }
 

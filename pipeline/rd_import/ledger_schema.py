@@ -5,7 +5,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 IN_FLIGHT: Final = sa.text("state = 'sent'")
 
 metadata = sa.MetaData()
@@ -79,6 +79,9 @@ requests = sa.Table(
     sa.Column(
         "ordinals", sa.LargeBinary, nullable=False
     ),  # the run's event ordinals, 4 bytes each, in body order
+    sa.Column(
+        "contents", sa.LargeBinary
+    ),  # first 8 bytes of each payload's checksum, in body order; null before version 3
     sa.Column("marked_us", sa.BigInteger, nullable=False),
     sa.Column("answered_us", sa.BigInteger),
     sa.Index("requests_by_run", "run", "marked_us"),
@@ -157,7 +160,16 @@ def _to_version_2(connection: sa.Connection) -> None:
         connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {made}"))
 
 
-MIGRATIONS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {1: _to_version_2}
+def _to_version_3(connection: sa.Connection) -> None:
+    """Add what tells that a content went under another key."""
+    kind = requests.c.contents.type.compile(connection.dialect)
+    connection.execute(sa.text(f"ALTER TABLE requests ADD COLUMN contents {kind}"))
+
+
+MIGRATIONS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {
+    1: _to_version_2,
+    2: _to_version_3,
+}
 """Version → what makes the next one of it, within the transaction that opens the ledger."""
 
 

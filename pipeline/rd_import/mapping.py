@@ -23,12 +23,16 @@ LEGAL_BASES: Final = "legal_bases"
 CATEGORIES: Final = ("data_processing", "communications")  # the order of the vendor's examples
 
 
-def map_rows(rows: Sifted[RowGroup], event_type: EventType) -> Sifted[EventGroup]:
+def map_rows(
+    rows: Sifted[RowGroup], event_type: EventType, *, items_over_limit: str = "refuse"
+) -> Sifted[EventGroup]:
     """Make one event of each `#event`.
 
     Args:
         rows: Valid, typed rows of whole events, sorted by event.
         event_type: Whose payload is built.
+        items_over_limit: What becomes of an event with more items than the API takes: `refuse` it, send the
+            `first_20`, or `omit` them all.
 
     Returns:
         The events, and all problems: those given, and those of events whose rows contradict each other or that
@@ -37,7 +41,16 @@ def map_rows(rows: Sifted[RowGroup], event_type: EventType) -> Sifted[EventGroup
     sifted = rows
     if rows.kept.table[EVENT].n_unique() < rows.kept.table.height:
         table = rows.kept.table
-        found = pl.concat([rows.problems, _conflicts(table), _too_many_items(table, event_type)])
+        too_many = _too_many_items(table, event_type)
+        if items_over_limit != "refuse" and too_many.height:
+            most = (event_type.max_line_items or 0) if items_over_limit == "first_20" else 0
+            table = _without_items(table, too_many, most)
+            too_many = too_many.with_columns(
+                pl.lit("ITEMS_CUT").alias("code"),
+                pl.lit(str(most)).alias("limit"),
+                pl.lit(value=False).alias("fatal"),
+            )
+        found = pl.concat([rows.problems, _conflicts(table), too_many])
         sifted = sift(table, found)
     return Sifted(_events(sifted.kept.table, event_type), sifted.problems)
 
@@ -137,6 +150,16 @@ def _too_many_items(table: pl.DataFrame, event_type: EventType) -> pl.DataFrame:
             pl.lit(value=True).alias("fatal"),
         )
     )
+
+
+def _without_items(table: pl.DataFrame, too_many: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Empty the items beyond so many of events that have too many."""
+    names = [name for name in table.columns if name.startswith(f"{ITEMS}.")]
+    events = table.filter(pl.col(ROW).is_in(too_many[ROW].implode()))[EVENT].unique()
+    is_item = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
+    place = is_item.cast(pl.Int32).cum_sum().over(EVENT)
+    goes = pl.col(EVENT).is_in(events.implode()) & (place > most)
+    return table.with_columns(pl.when(~goes).then(pl.col(name)).alias(name) for name in names)
 
 
 def _events(table: pl.DataFrame, event_type: EventType) -> EventGroup:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rd_import.catalogue import fill, number, translate, translate_many
 from rd_import.screen_texts import SCREENS, Text
@@ -30,7 +30,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "not_csv_or_parquet": (
         "`{path}` is {kind}, not CSV or Parquet.",
-        "save or unpack it as CSV first",
+        "open it and save it as CSV or .xlsx, or export it as CSV, first",
     ),
     "binary_file": (
         "`{path}` is no text: it holds NUL bytes.",
@@ -118,14 +118,74 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "no event type was named.",
         "add --type with one of: {types}",
     ),
+    "no_type_of_preset": (
+        "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
+        "add --type with one of them{or_type_by}",
+    ),
     "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
     "removed_type": (
         "RD Station stopped taking {name} on {until}; its successor is {successor} ({how}).",
         "{command}",
     ),
     "no_such_column": (
-        "{path} has no column `{column}`, which --rename gives to `{field}`; it has {columns}.",
+        "{path} has no column `{column}`, which is to feed `{field}`; it has {columns}.",
         "use the column's name as it stands in the header",
+    ),
+    "mapping_unreadable": (
+        "the mapping file `{path}` cannot be read: {reason}.",
+        "name a mapping file, or one of the presets: rd-import map FILE --type TYPE writes one",
+    ),
+    "mapping_no_toml": (
+        "{path}:{line}: this is no TOML: {reason}.",
+        'write field = "Column"; texts stand in quotes',
+    ),
+    "mapping_unknown_key": (
+        "{path}:{line}: there is no key `{key}` in a mapping file.",
+        "{fields_hint}",
+    ),
+    "mapping_key_missing": (
+        "{path}:{line}: `{key}` lacks the key `{missing}`.",
+        "add it; docs/mapping.md shows the whole language",
+    ),
+    "mapping_wrong_kind": (
+        "{path}:{line}: `{key}` is {given}, which is no {wanted_words}.",
+        "docs/mapping.md shows how it is written",
+    ),
+    "mapping_no_option": (
+        "{path}:{line}: `{key}` cannot be `{given}`.",
+        "use one of: {options}",
+    ),
+    "mapping_one_origin": (
+        "{path}:{line}: `{key}` must say where its text is from, once; it says {said_words}.",
+        "use one of column, value, first_of, join, json",
+    ),
+    "mapping_top_only": (
+        "{path}:{line}: `{key}` holds for the whole field, not for a part of it.",
+        "put it beside first_of or join",
+    ),
+    "mapping_bad_pattern": (
+        "{path}:{line}: `{key}` is no pattern that takes one part out: {reason}.",
+        r"write one group in parentheses, in single quotes: '\(([0-9]+)\)$'",
+    ),
+    "type_twice": (
+        "--type {given} and the mapping's type {said} contradict each other.",
+        "leave one of them out",
+    ),
+    "types_do_not_mix": (
+        "{types} cannot come from one file: the rows of some form one event, each row of others is one.",
+        "import the file once for each kind, with a [[filter]]",
+    ),
+    "no_suggestion": (
+        "{path}: nothing is known of the column `{column}` that tells event types{known_words}.",
+        "write a mapping file with [type_by]: rd-import map FILE",
+    ),
+    "files_differ": (
+        "{files} are exports of different kinds.",
+        "import them one by one",
+    ),
+    "no_common_column": (
+        "`{path}` ({columns}) and {export} have no column in common.",
+        "say in a mapping file which belong together: [[lookup]] with match = {{ THEIRS = OURS }}",
     ),
     "no_such_field": ("{event_type} has no field `{field}`.", "{fields_hint}"),
     "legal_base_not_taken": (
@@ -258,6 +318,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "set RD_IMPORT_TOKEN for the other types",
     ),
     "bad_scenario": ("{reason}", "rd-import sandbox --scenario takes a name or a TOML file"),
+    "audit_in_use": (
+        "another run is writing the audit `{path}` right now.",
+        "name another one with --audit, or wait for that run to end",
+    ),
     "audit_exists": (
         "`{path}` exists already.",
         "another run's audit is never replaced: name another --audit",
@@ -282,6 +346,11 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the ledger `{path}` cannot be used: {reason}.",
         "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
     ),
+    "no_frame": (
+        "{name} of the job's exports is no table: {reason}.",
+        "give a path, a pandas or polars frame, an Arrow table or a reader of Arrow batches, with one row of names",
+    ),
+    "unknown_plan": ("there is no plan `{value}`.", "name one of: {known}"),
     "ledger_unreachable": (
         "the ledger `{path}` cannot be used: {reason}",
         "mend the address, the server, the role's rights or its password (PGPASSWORD, ~/.pgpass), then run the same "
@@ -390,6 +459,27 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "the same event was sent before for another contact",
         "check the id and the e-mail; use --key or another id if these are different events",
     ),
+    "NO_EVENT_TYPE": (
+        "`{value}` in `{field}` stands for no event type; the mapping names {limit}",
+        'add it to the mapping\'s [type_by], or leave such rows out: other = "skip"',
+    ),
+    "NOT_LOOKED_UP": (
+        "{limit} has no row for it, so `{field}` stays empty",
+        "add the row to {limit}",
+    ),
+    "LOOKED_UP_TWICE": (
+        "{limit} has several rows for it that differ, so `{field}` is not known",
+        "leave one of them in {limit}",
+    ),
+    "FILTERED": ("left out by the rule: {limit}", "nothing to do"),
+    "ITEMS_CUT": (
+        "the order has {value} items; {limit} of them are sent, as the mapping says",
+        "nothing to do",
+    ),
+    "VALUES_CUT": (
+        "`{field}` has more than {limit} values; the mapping says what becomes of them",
+        "nothing to do",
+    ),
     "SIBLING_INVALID": (
         "another row of the same event is invalid ({place}); an event goes whole or not at all",
         "mend that row",
@@ -403,6 +493,19 @@ FORMATS: Final[Mapping[str, str]] = {
     "excel": "Excel",
     "jsonl": "JSON Lines",
 }
+
+FOREIGN: Final[Mapping[str, str]] = {
+    "pdf": "a PDF document",
+    "picture": "a picture",
+    "rar": "a RAR archive",
+    "7z": "a 7z archive",
+    "database": "a database",
+    "damaged": "damaged",
+    "web page": "a web page (some shops give it the name .xls; an error page looks like this too)",
+    "xml": "an XML document",
+    "old workbook": "an old Excel workbook (.xls)",
+}
+"""What people pick by mistake."""
 
 FINDINGS: Final[Mapping[str, str]] = {
     "encoding": "encoding {value}",
@@ -454,6 +557,29 @@ CONFIDENCE: Final[Mapping[str, str]] = {
     "stated": "stated", "certain": "certain", "likely": "likely", "assumed": "assumed", "open": "open",
 }  # fmt: skip
 
+HOW: Final[Mapping[str, str]] = {
+    "preset": "known of this platform",
+    "name": "its own name",
+    "alias": "a known name for it",
+    "lookup": "looked up",
+}
+"""Why a column feeds a field that nobody named."""
+
+KINDS: Final[Mapping[str, str]] = {
+    "text": "text",
+    "texts": "list of texts",
+    "flag": "true or false",
+    "number": "number",
+    "place": "whole number from 1",
+    "length": "true, m:ss or h:mm",
+    "words": "table of texts",
+    "rule": "column's name or rule",
+    "rules": "list of columns or rules",
+    "table": "table",
+    "tables": "list of tables, each under [[…]]",
+}
+"""What a key of a mapping file takes."""
+
 STATES: Final[Mapping[str, str]] = {
     "accepted": "received by RD Station",
     "already_accepted": "sent earlier, not sent again",
@@ -485,6 +611,9 @@ WORDS: Final[Mapping[str, str]] = {
     "did_you_mean": "did you mean `{name}`?",
     "its_fields": "its fields are {names}",
     "earlier_line": "an earlier line",
+    "nothing": "nothing",
+    "or_flags": ", or let a column decide row by row: {flags}",
+    "known_are": "; known are {names}",
 }
 """Parts of sentences."""
 
@@ -535,6 +664,11 @@ def form(name: str) -> str:
     return translate(FORMATS[name])
 
 
+def how(name: str) -> str:
+    """Say why a column feeds a field; empty where a person said it."""
+    return translate(HOW[name]) if name in HOW else ""
+
+
 def every_text() -> Iterator[tuple[str, Text]]:
     """Give each text of this module and of the screens with its place, in the order in which they stand."""
     for name in ("ERRORS", "PROBLEMS"):
@@ -544,9 +678,12 @@ def every_text() -> Iterator[tuple[str, Text]]:
                     yield f"{name}.{key}", text
     for name in (
         "FORMATS",
+        "FOREIGN",
         "FINDINGS",
         "EVIDENCE",
         "CONFIDENCE",
+        "HOW",
+        "KINDS",
         "STATES",
         "UNRESOLVABLE",
         "WORDS",
@@ -611,6 +748,16 @@ def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
     return fill(translate(what), facts), fill(translate(why), facts)
 
 
+def type_by_flag(column: str) -> str:
+    """Write the flag that lets a column decide on the event types."""
+    return f"--type-by {_shell(column)}"
+
+
+def rename_flag(field: str, column: str) -> str:
+    """Write the flag that lets a column feed a field."""
+    return f"--rename {field}={_shell(column)}"
+
+
 def listed(names: Iterable[object], most: int = 40) -> str:
     """Write names in backticks, cut after `most`."""
     shown = [f"`{name}`" for name in names]
@@ -641,11 +788,26 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
             else fill(translate(WORDS["rename_or_set"]), {"name": name})
             for name in missing
         )
+    if "wanted" in facts:
+        made["wanted_words"] = translate(KINDS[str(facts["wanted"])])
+        made["given"] = f"`{facts['given']}`"[:80]
+    if "type_by" in facts:
+        columns_named = [type_by_flag(str(one)) for one in cast("list[str]", facts["type_by"])]
+        either = fill(word("or_flags"), {"flags": ", ".join(columns_named)})
+        made["or_type_by"] = either if columns_named else ""
+    if "origins" in facts:
+        made["said_words"] = str(facts["origins"]) or word("nothing")
+    if "known" in facts:
+        known = fill(word("known_are"), {"names": facts["known"]})
+        made["known_words"] = known if facts["known"] else ""
     questions = facts.get("questions")
     if isinstance(questions, list):
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
         flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
         made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
+    kind = facts.get("kind")
+    if kind in FOREIGN:
+        made["kind"] = translate(FOREIGN[str(kind)])
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = (

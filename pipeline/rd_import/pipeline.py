@@ -4,33 +4,39 @@ Exports are read, their columns matched, rows gathered into events, typed, valid
 run folder; the preview is computed from it. What it holds is packed, sent, and audited.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Mapping as Map
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
+from rd_import.choose import Choice, choose
 from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
-from rd_import.exchange import Exchange
 from rd_import.export import Export
 from rd_import.gather import gather
 from rd_import.job import Job
-from rd_import.ledger import Ledger
+from rd_import.lookup import LookupTable, look_up, lookup_table
 from rd_import.mapping import map_rows
-from rd_import.match import Matching, match, match_columns
+from rd_import.mapping_file import Mapping, Preset, Rule, TypeBy
+from rd_import.match import Fed, Matching, in_common, match, match_columns
+from rd_import.names import Names, folded
+from rd_import.overlap import ahead
 from rd_import.plan import (
+    LOWEST_CONTACT_LIMIT,
     Decisions,
     Standing,
     heavy_contacts,
@@ -39,33 +45,101 @@ from rd_import.plan import (
     standing,
     unsent,
 )
+from rd_import.presets import recognise
 from rd_import.read import find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
-from rd_import.send import Clock, Pace, Rules, Sender, Sending
 from rd_import.survey import Survey
 from rd_import.torn import TornRows
 from rd_import.validate import validate
-from rd_import.values import EVENT, KEY, NOT_DATA, RowGroup, RunResult, Sifted, SourceGroup
+from rd_import.values import (
+    EVENT,
+    GROUP,
+    KEY,
+    LEFT_OUT,
+    ROW,
+    EncodedGroup,
+    EventGroup,
+    RowGroup,
+    RunResult,
+    Sifted,
+    SourceGroup,
+)
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
 
-LOWEST_CONTACT_LIMIT: Final = (
-    24  # events a day and contact: the smallest figure that any source gives
-)
+if TYPE_CHECKING:  # the second half's modules are loaded when it begins: `check` needs none of them
+    from rd_import.audit import Audit
+    from rd_import.exchange import Exchange
+    from rd_import.ledger import Ledger
+    from rd_import.send import Clock, Pace, Sending
+
 PENDING: Final = ("unknown", "deferred", "not_sent")
 
 
-def event_type_of(job: Job) -> EventType:
-    """Look the job's event type up.
+def event_types_of(job: Job, presets: Sequence[Preset | None]) -> tuple[EventType, ...]:
+    """Look up the types that a job's rows can be of: the one that is named, or those that a column decides on.
+
+    Raises:
+        JobError: There is no such type, RD Station stopped taking it, or nothing names any.
+    """
+    said = job.said
+    if said.type_by is not None:
+        names = [
+            name
+            for one in (
+                [said.type_by] if said.type_by.values else _suggested(said.type_by, presets, job)
+            )
+            for name in (one.values or {}).values()
+        ]
+    elif said.event_type is not None:
+        names = [said.event_type]
+    else:
+        raise no_type(presets)
+    found = [event_type_named(name, job.names) for name in dict.fromkeys(names)]
+    if len({one.grouped_by for one in found}) > 1:
+        raise JobError("types_do_not_mix", types=", ".join(one.name for one in found))
+    return tuple(found)
+
+
+def no_type(presets: Sequence[Preset | None]) -> JobError:
+    """Say that the type is missing: those that the exports can feed, and the columns that tell it row by row."""
+    known = [one for one in presets if one is not None]
+    feeds = list(dict.fromkeys(name for one in known for name in one.feeds))
+    columns = [one.column for preset in known for one in preset.suggestions]
+    if not known:
+        return JobError("no_type", types=", ".join(CURRENT_TYPES))
+    return JobError(
+        "no_type_of_preset", preset=known[0].name, types=", ".join(feeds), type_by=columns
+    )
+
+
+def _suggested(type_by: TypeBy, presets: Sequence[Preset | None], job: Job) -> Iterator[TypeBy]:
+    """Give what the exports' presets suggest for a column that the user names without values.
+
+    Raises:
+        JobError: One of them suggests nothing for it.
+    """
+    for path, preset in zip(job.names, presets, strict=False):
+        suggestions = preset.suggestions if preset is not None else ()
+        found = next(
+            (one for one in suggestions if folded(one.column) == folded(type_by.column)), None
+        )
+        if found is None:
+            known = ", ".join(f"`{one.column}`" for one in suggestions)
+            raise JobError("no_suggestion", path=path, column=type_by.column, known=known)
+        yield found
+
+
+def event_type_named(name: str, exports: Iterable[str]) -> EventType:
+    """Look a type up.
 
     Raises:
         JobError: There is no such type, or RD Station stopped taking it.
     """
-    name = job.event_type.upper()
     if name in REMOVED_TYPES:
-        raise removed_type(name, job.exports)
+        raise removed_type(name, exports)
     if name not in CURRENT_TYPES:
-        raise JobError("unknown_type", name=job.event_type, types=", ".join(CURRENT_TYPES))
+        raise JobError("unknown_type", name=name, types=", ".join(CURRENT_TYPES))
     return EVENT_TYPES[name]
 
 
@@ -103,37 +177,19 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
 
 
 def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
-    event_type = event_type_of(job)
     _check_zone(job)
-    exports = find_exports(job, spool)
-    matchings = [
-        match_columns(
-            one.facts, event_type, renames=job.renames, constants=job.constants, key=job.key
-        )
-        for one in exports
-    ]
+    plan = _planned(job, spool)
     folder = RunFolder.create(job.run_dir, clock.now())
     try:
         counts = _Counts()
-        survey = _Surveys(exports, matchings, event_type, job)
+        survey = _Surveys(plan, job)
         with folder.writer() as writer:
-            rows = survey.matched(read(exports), writer)
-            for group in gather(rows, by=event_type.grouped_by, scratch=folder.path):
-                typed = type_cells(group, event_type, survey.formats())
-                typed = Sifted(
-                    typed.kept, pl.concat([typed.problems, survey.torn.flaws(group.table)])
-                )
-                numbered = replace(
-                    typed, kept=writer.number(typed.kept, _counted_identity(typed.kept, event_type))
-                )
-                valid = validate(numbered, event_type)
-                events = map_rows(valid, event_type)
-                encoded = encode(events, event_type, namespace="", max_body=job.max_body)
-                writer.keep_problems(encoded.problems)
-                writer.keep_events(encoded.kept)
-                counts.add(group, valid.kept)
+            rows = survey.matched(ahead(read(plan.exports)), writer)
+            groups = gather(rows, by=plan.by, scratch=folder.path, own=plan.own)
+            for parts in ahead(_events(groups, plan, survey, writer, counts)):
+                _keep_events(parts, plan, writer, job)
             writer.finish()
-        folder.save_facts(_facts(job, event_type, survey, writer, counts, clock.now()))
+        folder.save_facts(_facts(job, plan, survey, writer, counts, clock.now()))
     except OSError as error:
         folder.remove()
         raise LedgerError(
@@ -145,6 +201,64 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
     folder.facts["invalid_rows"] = _invalid_rows(folder)
     folder.save_facts(folder.facts)
     return folder
+
+
+def _events(
+    groups: Iterator[RowGroup],
+    plan: _Plan,
+    survey: _Surveys,
+    writer: FolderWriter,
+    counts: _Counts,
+) -> Iterator[list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]]]:
+    """Type, number, validate and map groups of whole events, type by type; with the problems known before."""
+    said = plan.said
+    for group in groups:
+        chosen = choose(group, plan.choice)
+        writer.keep_problems(chosen.problems)
+        counts.add_ordinals(group)
+        parts = []
+        for event_type, rows in chosen.rows:
+            if rows.table.is_empty():
+                continue
+            typed = type_cells(
+                rows,
+                event_type,
+                survey.formats(event_type.name),
+                lists_over_limit=said.lists_over_limit or "refuse",
+            )
+            known = chosen.problems
+            if known.height:
+                known = known.filter(pl.col(ROW).is_in(rows.table[ROW].implode()))
+            torn = survey.torn.flaws(rows.table)
+            typed = Sifted(typed.kept, pl.concat([known, typed.problems, torn]))
+            identity = _counted_identity(typed.kept, event_type, plan)
+            numbered = replace(typed, kept=writer.number(typed.kept, identity))
+            valid = validate(numbered, event_type)
+            counts.add_legal_bases(valid.kept)
+            limit = said.items_over_limit or "refuse"
+            parts.append((event_type, known, map_rows(valid, event_type, items_over_limit=limit)))
+        yield parts
+
+
+def _keep_events(
+    parts: list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]],
+    plan: _Plan,
+    writer: FolderWriter,
+    job: Job,
+) -> None:
+    """Encode a group of events, type by type, and write them down in order."""
+    kept = []
+    for event_type, known, events in parts:
+        encoded = encode(events, event_type, namespace=plan.said.namespace, max_body=job.max_body)
+        problems = encoded.problems
+        if known.height:
+            problems = problems.join(known, on=[ROW, "code"], how="anti")
+        writer.keep_problems(problems)
+        kept.append(encoded.kept.table)
+    if len(kept) == 1:
+        writer.keep_events(EncodedGroup(kept[0]))
+    elif kept:
+        writer.keep_events(EncodedGroup(pl.concat(kept).sort(EVENT, maintain_order=True)))
 
 
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
@@ -171,7 +285,9 @@ def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent
         open_ones.append(NothingSent("past_events", events=stands.past, days=job.max_age_days))
     if stands.repeats and job.repeats is None:
         open_ones.append(
-            NothingSent("repeated_events", events=stands.repeats, event_type=job.event_type)
+            NothingSent(
+                "repeated_events", events=stands.repeats, event_type=folder.facts["event_type"]
+            )
         )
     return open_ones
 
@@ -185,9 +301,11 @@ def stands(
 
 
 def unfinished_run(
-    job: Job, folder: RunFolder, ledger: Ledger, account: int
+    folder: RunFolder, ledger: Ledger, account: int
 ) -> tuple[RunFolder, Path] | None:
     """Find an interrupted run of the same input, type and mapping that no process works on, and its audit."""
+    from rd_import.audit import audit_place
+
     for run in ledger.runs():
         same = run["account"] == account and run["input_sha256"] == input_of(folder)
         if (
@@ -204,7 +322,7 @@ def unfinished_run(
             earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
         )
         if whole and not ledger.is_running(run["run"]):
-            return earlier, job.audit_path or Path(run["audit_path"])
+            return earlier, audit_place(run["audit_path"])
     return None
 
 
@@ -243,7 +361,12 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
         LedgerError: The ledger or the run folder cannot be used.
     """
+    from rd_import.audit import write_open_audit
+    from rd_import.send import Rules, Sender
+
     now = clock.now()
+    if _is_written_by_another(audit_path, folder, ledger):
+        raise JobError("audit_in_use", path=audit_path)
     try:
         folder.keep_contacts(ledger.secret)
         decide(job, folder, ledger, account, now)
@@ -260,12 +383,12 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         account=account,
         event_type=folder.facts["event_type"],
         input_sha256=input_of(folder),
-        folder=folder.path,
-        audit_path=audit_path,
+        folder=folder.path.absolute(),
+        audit_path=audit_path.absolute(),  # who goes on may stand elsewhere
         now=now,
     )
     facts = ledger.facts(account)
-    event_type = EVENT_TYPES[folder.facts["event_type"]]
+    event_types = [EVENT_TYPES[name] for name in folder.facts["event_types"]]
     sender = Sender(
         ledger=ledger,
         exchange=exchange,
@@ -279,9 +402,9 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
             policy=job.policy,
             max_unknown=job.max_unknown,
             refused_allowed=job.max_refused_allows,
-            creates_contacts=event_type.creates_contact,
-            needs_contacts=event_type.needs_contact,
-            ecommerce=event_type.family == "ecommerce",
+            creates_contacts=any(one.creates_contact for one in event_types),
+            needs_contacts=any(one.needs_contact for one in event_types),
+            ecommerce=any(one.family == "ecommerce" for one in event_types),
             max_per_contact=api_facts.EVENTS_PER_CONTACT_AND_DAY,
             heavy_contacts=heavy_contacts(folder, facts.max_per_contact or LOWEST_CONTACT_LIMIT),
         ),
@@ -295,6 +418,17 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     return result
 
 
+def _is_written_by_another(audit_path: Path, folder: RunFolder, ledger: Ledger) -> bool:
+    """Tell whether a live run names the same audit: the two would take each other's open audit away."""
+    return any(
+        run["audit_path"] == str(audit_path.absolute())
+        and run["run"] != folder.run_id
+        and run["finished_us"] is None
+        and ledger.is_running(run["run"])
+        for run in ledger.runs()
+    )
+
+
 def conclude(
     folder: RunFolder,
     ledger: Ledger,
@@ -306,6 +440,8 @@ def conclude(
     clock: Clock,
 ) -> RunResult:
     """Write the audit of a run as the ledger stands, and forget people's data that nobody needs any more."""
+    from rd_import.audit import masked, open_audit_path, write_audit
+
     audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
     if sum(audit.states.get(state, 0) for state in PENDING) == audit.resolved_rows:
         folder.forget_contents(masked)
@@ -318,12 +454,15 @@ def refuse(
     folder: RunFolder, *, audit_path: Path, started: datetime, clock: Clock, why: str
 ) -> RunResult:
     """Write the audit of a run of which nothing may be sent."""
+    from rd_import.audit import write_audit
+    from rd_import.send import Sending
+
     sending = Sending(stopped_by="question", proof=why)
     audit = write_audit(folder, None, None, audit_path, stopped=why)
     return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
 
 
-def exit_code_of(states: Mapping[str, int], stopped_by: str | None, *, held: int = 0) -> int:
+def exit_code_of(states: Map[str, int], stopped_by: str | None, *, held: int = 0) -> int:
     """Give a finished run's exit code: the first of the documented ones that applies.
 
     Args:
@@ -352,6 +491,119 @@ class SystemClock:
 # --- the first half's parts --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is settled before the first row is read.
+
+    Args:
+        exports: The files.
+        event_types: The types that their rows can be of.
+        said: What the user says about them.
+        presets: What each header was recognised as.
+        matchings: How each file's columns become fields.
+        lookups: For each file, the second files that are joined to it.
+        choice: What leaves rows out and tells their type.
+    """
+
+    exports: tuple[Export, ...]
+    event_types: tuple[EventType, ...]
+    said: Mapping
+    presets: tuple[Preset | None, ...]
+    matchings: tuple[Matching, ...]
+    lookups: tuple[tuple[LookupTable, ...], ...]
+    choice: Choice
+
+    @property
+    def by(self) -> str | None:
+        """Name the column after `match` whose equal values make one event; None where each row is one."""
+        if self.matchings[0].group_by:
+            return GROUP
+        first = self.event_types[0]
+        return first.grouped_by and self.matchings[0].view(first.name).get(first.grouped_by)
+
+    @property
+    def own(self) -> frozenset[str] | None:
+        """Name the columns that each row has for itself, items aside; None where all are."""
+        if self.choice.keep is not None:
+            return None
+        return frozenset(
+            one.column
+            for matching in self.matchings
+            for of_type in matching.fed.values()
+            for one in of_type
+            if one.rule.sum
+        )
+
+
+def _planned(job: Job, spool: ExitStack) -> _Plan:
+    """Look at the files and settle what feeds which field.
+
+    Raises:
+        JobError: What is said does not fit the files.
+    """
+    said = job.said
+    stated = replace(
+        job,
+        encoding=said.file.encoding,
+        delimiter=said.file.delimiter,
+        header=said.file.header,
+    )
+    exports = find_exports(stated, spool)
+    presets = tuple(recognise(one.facts.columns) for one in exports)
+    event_types = event_types_of(job, presets)
+    lookups, matchings = [], []
+    for export, preset in zip(exports, presets, strict=True):
+        tables = tuple(
+            lookup_table(one, _table_of(one.file, spool), export.facts, event_types, place)
+            for place, one in enumerate(said.lookups)
+        )
+        of_export = said
+        if said.type_by is not None and said.type_by.values is None:
+            [suggested] = _suggested(said.type_by, [preset], job)
+            of_export = replace(said, type_by=suggested)
+        lookups.append(tables)
+        matchings.append(
+            match_columns(
+                export.facts,
+                event_types,
+                of_export,
+                preset=preset,
+                looked_up=[added for table in tables for added in table.adds],
+            )
+        )
+    if len({(one.filters, bool(one.group_by)) for one in matchings}) > 1:
+        raise JobError("files_differ", files=", ".join(one.facts.path for one in exports))
+    common = in_common(matchings)
+    base = next((one.mapping for one in presets if one is not None), Mapping())
+    taken = [(tuple(one.field for one in table.adds), table.name) for table in lookups[0]]
+    choice = Choice(event_types, common, said.keep or base.keep, _suppressed(job, spool), taken)
+    return _Plan(exports, event_types, said, presets, common, tuple(lookups), choice)
+
+
+def _table_of(path: str, spool: ExitStack) -> pl.DataFrame:
+    """Read a second file whole, as text."""
+    groups = list(read(find_exports(Job(exports=(path,)), spool)))
+    return pl.concat([one.rows.table.drop(ROW) for one in groups], how="diagonal_relaxed")
+
+
+def _suppressed(job: Job, spool: ExitStack) -> frozenset[str]:
+    """Read the e-mails that get nothing: one a line, or the column `email` of a table.
+
+    Raises:
+        JobError: The file has several columns, and none of them is `email`.
+    """
+    if job.suppress is None:
+        return frozenset()
+    [export] = find_exports(Job(exports=(str(job.suppress),)), spool)
+    table = _table_of(str(job.suppress), spool)
+    columns = export.facts.columns
+    column = Names(columns).find("email") or Names(columns).find("e-mail")
+    if column is None and len(columns) > 1:
+        raise JobError("no_such_key", path=job.suppress, column="email", columns=", ".join(columns))
+    cells = [*table[column or columns[0]], *([] if column else columns)]
+    return frozenset(one.strip().lower() for one in cells if one and "@" in one)
+
+
 class _Counts:
     """What the first half learns on its way, for `run.json`."""
 
@@ -359,13 +611,20 @@ class _Counts:
         self.event_ordinals = 0
         self.legal_bases: Counter[str] = Counter()
 
-    def add(self, group: RowGroup, valid: RowGroup) -> None:
+    def add_ordinals(self, group: RowGroup) -> None:
         highest = group.table[EVENT].max()
         if isinstance(highest, int):
             self.event_ordinals = max(self.event_ordinals, highest + 1)
-        once = valid.table.unique(EVENT, keep="first")
-        for name in valid.table.columns:
-            if name.startswith("legal_bases.") and name.endswith(".type"):
+
+    def add_legal_bases(self, valid: RowGroup) -> None:
+        bases = [
+            name
+            for name in valid.table.columns
+            if name.startswith("legal_bases.") and name.endswith(".type")
+        ]
+        if bases:
+            once = valid.table.unique(EVENT, keep="first")
+            for name in bases:
                 status = f"{name.removesuffix('type')}status"
                 given = once.filter(pl.col(name).is_not_null())
                 statuses = (
@@ -379,96 +638,136 @@ class _Counts:
 class _Surveys:
     """Matches rows on their way and learns how each file writes its dates and amounts."""
 
-    def __init__(
-        self,
-        exports: tuple[Export, ...],
-        matchings: list[Matching],
-        event_type: EventType,
-        job: Job,
-    ) -> None:
-        self.exports = exports
-        self.matchings = matchings
-        self.torn = TornRows(event_type.grouped_by)
-        stated = {"decimal": job.decimal, "dates": job.dates, "timezone": job.timezone}
-        self._surveys = [Survey(event_type, stated) for _ in exports]
-        self._formats: list[tuple[int, CellFormat]] | None = None
+    def __init__(self, plan: _Plan, job: Job) -> None:
+        said = job.said.file
+        stated = {"decimal": said.decimal, "dates": said.dates, "timezone": said.timezone}
+        self._plan = plan
+        self.torn = TornRows(plan.by)
+        self._surveys = [
+            {
+                one.name: Survey(
+                    one,
+                    stated,
+                    matching.rules(one.name),
+                    _numeric(export, matching.fed[one.name]),
+                )
+                for one in plan.event_types
+            }
+            for export, matching in zip(plan.exports, plan.matchings, strict=True)
+        ]
+        self._formats: dict[str, list[tuple[int, CellFormat]]] = {}
 
     def matched(self, groups: Iterable[SourceGroup], writer: FolderWriter) -> Iterator[RowGroup]:
         for group in groups:
-            rows = match(writer.keep_source(group), self.matchings[group.export])
-            self._surveys[group.export].add(rows.table)
+            matching = self._plan.matchings[group.export]
+            source = RowGroup(
+                look_up(writer.keep_source(group).table, self._plan.lookups[group.export])
+            )
+            rows = match(source, matching)
+            for name, survey in self._surveys[group.export].items():
+                view = matching.view(name)
+                survey.add(
+                    rows.table.select(pl.col(column).alias(one) for one, column in view.items())
+                )
             self._look_for_torn(group, rows)
             yield rows
 
     def _look_for_torn(self, group: SourceGroup, rows: RowGroup) -> None:
-        dialect = self.exports[group.export].dialect
+        dialect = self._plan.exports[group.export].dialect
         codec, delimiter = (dialect.working_codec, dialect.delimiter) if dialect else ("utf-8", ",")
-        column = self.matchings[group.export].fields.get(self.torn.by or "")
-        self.torn.add(group, rows.table, column, codec, delimiter)
+        self.torn.add(group, rows.table, self._id_column(group.export), codec, delimiter)
 
-    def formats(self) -> list[tuple[int, CellFormat]]:
+    def _id_column(self, export: int) -> str | None:
+        """Name the file's column that holds the ids of events, where it is one column."""
+        matching = self._plan.matchings[export]
+        if matching.group_by:
+            return matching.group_by[0] if len(matching.group_by) == 1 else None
+        fed = matching.fed[self._plan.event_types[0].name]
+        return next((one.rule.name for one in fed if one.column == self._plan.by), None)
+
+    def formats(self, event_type: str) -> list[tuple[int, CellFormat]]:
         """Give each file's format with its first row, once all rows were read."""
-        if self._formats is None:
-            firsts = accumulate((one.rows for one in self.exports[:-1]), initial=0)
-            self._formats = [
-                (first, survey.format())
-                for first, survey in zip(firsts, self._surveys, strict=True)
+        if event_type not in self._formats:
+            exports = self._plan.exports
+            firsts = accumulate((one.rows for one in exports[:-1]), initial=0)
+            self._formats[event_type] = [
+                (first, surveys[event_type].format())
+                for first, surveys in zip(firsts, self._surveys, strict=True)
             ]
-        return self._formats
+        return self._formats[event_type]
 
     def findings(self, number: int) -> list[dict[str, Any]]:
-        """Give what was found out about one file, its columns included."""
-        export, matching = self.exports[number], self.matchings[number]
-        found = [asdict(one) for one in (*export.findings, *self._surveys[number].findings())]
-        return [
-            one | {"column": matching.fields.get(one["column"], one["column"])} for one in found
-        ]
+        """Give what was found out about one file, its columns included; once where types share a column."""
+        export, matching = self._plan.exports[number], self._plan.matchings[number]
+        found = [asdict(one) for one in export.findings]
+        for name, survey in self._surveys[number].items():
+            words = {one.field: one.words for one in matching.fed[name]}
+            for one in survey.findings():
+                named = asdict(one) | {"column": words.get(str(one.column), one.column)}
+                if named not in found:
+                    found.append(named)
+        return found
 
 
-def _counted_identity(rows: RowGroup, event_type: EventType) -> pl.Expr | None:
+def _numeric(export: Export, fed: Iterable[Fed]) -> frozenset[str]:
+    """Name the fields whose cells were numbers in the file already, and are taken as they are."""
+    return frozenset(
+        one.field
+        for one in fed
+        if one.rule.name in export.facts.numeric and one.rule == Rule(one.rule.column)
+    )
+
+
+def _counted_identity(rows: RowGroup, event_type: EventType, plan: _Plan) -> pl.Expr | None:
     """Equal identities are counted where each row is an event or the user named a key; else they are one event."""
     keyed = any(name.startswith(KEY) for name in rows.table.columns)
-    if event_type.grouped_by and not keyed:
+    if event_type.grouped_by and not keyed and plan.by != GROUP:
         return None
-    return identity_text(event_type, rows.table.columns)
+    identity = identity_text(event_type, rows.table.columns)
+    return identity if len(plan.event_types) == 1 else pl.lit(event_type.name) + identity
 
 
 def _check_zone(job: Job) -> None:
     try:
-        ZoneInfo(job.timezone or DEFAULT_ZONE)
+        ZoneInfo(job.said.file.timezone or DEFAULT_ZONE)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise JobError("bad_timezone", value=job.timezone) from error
+        raise JobError("bad_timezone", value=job.said.file.timezone) from error
 
 
 def _facts(
     job: Job,
-    event_type: EventType,
+    plan: _Plan,
     survey: _Surveys,
     writer: FolderWriter,
     counts: _Counts,
     now: datetime,
 ) -> dict[str, Any]:
-    matchings = survey.matchings
+    matchings = plan.matchings
     return {
         "format": 1,
         "run_id": writer.folder.run_id,
         "prepared_at": now.isoformat(),
-        "event_type": event_type.name,
+        "event_type": ", ".join(one.name for one in plan.event_types),
+        "event_types": [one.name for one in plan.event_types],
+        "namespace": plan.said.namespace,
         "exports": [
-            _export_facts(one) | {"findings": survey.findings(i)}
-            for i, one in enumerate(survey.exports)
+            _export_facts(one) | {"findings": survey.findings(i), "preset": matchings[i].preset}
+            for i, one in enumerate(plan.exports)
         ],
         "rows": writer.rows,
         "events": writer.events,
         "event_ordinals": counts.event_ordinals,
         "invalid_rows": 0,
         "fields": {name: column for one in matchings for name, column in one.fields.items()},
-        "constants": dict(job.constants),
+        "constants": {name: value for one in matchings for name, value in one.constants.items()},
+        "how": {name: how for one in matchings for name, how in one.how.items()},
+        "proposed": {name: column for one in matchings for name, column in one.proposed.items()},
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
+        "suggested": _suggestions(plan),
         "legal_bases": dict(counts.legal_bases),
-        "mapping_sha256": _mapping_digest(job, matchings),
-        "weak_identity": _is_weak(event_type, matchings),
+        "mapping_sha256": _mapping_digest(job, plan),
+        "weak_identity": any(_is_weak(one, matchings) for one in plan.event_types),
         "dated": any("event_timestamp" in {*one.fields, *one.constants} for one in matchings),
         "decisions": Decisions().to_facts(),
         "asked": {
@@ -482,24 +781,33 @@ def _facts(
     }
 
 
-def _mapping_digest(job: Job, matchings: list[Matching]) -> str:
+def _suggestions(plan: _Plan) -> dict[str, Map[str, str]]:
+    """Give the columns whose words tell event types, with those words, where the user has not said it."""
+    if plan.said.type_by is not None:
+        return {}
+    return {
+        one.column: one.values or {}
+        for preset in plan.presets
+        if preset is not None
+        for one in preset.suggestions
+    }
+
+
+def _mapping_digest(job: Job, plan: _Plan) -> str:
     """Name what decides which events a file gives, so that an interrupted run is found again only by its like."""
     decisive = [
-        [[sorted(one.fields.items()), sorted(one.constants.items()), one.key] for one in matchings],
+        [repr(one) for one in plan.matchings],
         [
-            job.encoding,
-            job.delimiter,
-            job.header,
-            job.decimal,
-            job.dates,
-            job.timezone,
-            job.max_body,
+            sorted(one.lines.hash_rows(seed=1).to_list()) if one.lines.height else []
+            for of_export in plan.lookups
+            for one in of_export
         ],
+        [repr(plan.said), plan.choice.keep, sorted(plan.choice.suppressed), job.max_body],
     ]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def _is_weak(event_type: EventType, matchings: list[Matching]) -> bool:
+def _is_weak(event_type: EventType, matchings: Sequence[Matching]) -> bool:
     """Tell whether a new event and a repeated one cannot be told apart: no id, no key, no time."""
     if not event_type.weak_identity:
         return False
@@ -509,7 +817,7 @@ def _is_weak(event_type: EventType, matchings: list[Matching]) -> bool:
         if (spec := event_type.field(name)) and spec.kind == "timestamp"
     }
     return any(
-        not one.key and not times.intersection({*one.fields, *one.constants}) for one in matchings
+        not one.key and not times.intersection(one.view(event_type.name)) for one in matchings
     )
 
 
@@ -534,7 +842,7 @@ def _export_facts(export: Export) -> dict[str, Any]:
 def _invalid_rows(folder: RunFolder) -> int:
     """Count the rows that will not go: flawed ones and their siblings."""
     bad_rows = (
-        folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(NOT_DATA))["#row"].unique()
+        folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(LEFT_OUT))["#row"].unique()
     )
     if bad_rows.is_empty():
         return 0

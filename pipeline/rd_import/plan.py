@@ -1,22 +1,29 @@
 """What of a run folder is to be sent, as the ledger stands: looked up before a request is planned."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
 from rd_import.key_line import KeyLine, Lost, Policy, key_of
-from rd_import.ledger import Ledger
 from rd_import.run_folder import RunFolder
 from rd_import.values import EVENT, PlannedEvent
 
+if TYPE_CHECKING:
+    from rd_import.ledger import Ledger
+
 CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
 PAST: Final = "PAST"
+LOWEST_CONTACT_LIMIT: Final = (
+    24  # events a day and contact: the smallest figure that any source gives
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Decisions:
         }
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "Decisions":
+    def from_facts(cls, facts: Mapping[str, Any]) -> Decisions:
         """Read what `to_facts` wrote."""
         past = facts.get("past_before")
         return cls(datetime.fromisoformat(past) if past else None, facts.get("repeats"))
@@ -50,12 +57,19 @@ class Standing:
     """How a run's events stand before it is sent: counts of events.
 
     `reasons` counts why events will not go; `past` those older than the age limit; `repeats` those of a weak identity
-    that another file brought before.
+    that another file brought before; `same_content` those that RD Station has, or may have, under another key; `twins`
+    those whose content stands more than once in this input, the first of each not counted.
     """
 
     reasons: Mapping[str, int]
     past: int
     repeats: int
+    same_content: int = 0
+    twins: int = 0
+
+    def to_send(self, events: int) -> int:
+        """Give how many of so many events nothing holds back; what another run is sending may yet be this run's."""
+        return events - sum(count for why, count in self.reasons.items() if why != Lost.SENT)
 
 
 def hinders(
@@ -121,20 +135,51 @@ def standing(
     past = repeats = 0
     oldest = now - max_age
     mine = input_of(folder)
+    contents: list[np.ndarray] = []
     for events in folder.planned():
         past += events.filter(pl.col("source_timestamp") < oldest).height
+        shas = events["payload_sha256"]
         if ledger is None or account is None:
+            contents.append(_prefixes(shas))
             continue
         wanted = events["event_key"].to_list()
         lines = ledger.lines(account, wanted)
-        for key, sha in zip(wanted, events["payload_sha256"], strict=True):
+        unseen = []
+        for key, sha in zip(wanted, shas, strict=True):
             line = lines.get(key)
+            if line is None or not line.knows(sha):
+                unseen.append(sha)
             if line is not None and (reason := line.may_claim(sha, now, policy)) is not None:
                 reasons[reason] += 1
+        contents.append(_prefixes(unseen))
         if folder.facts["weak_identity"] and lines:
             inputs = ledger.inputs_of(account, [key for key in wanted if key in lines])
             repeats += sum(digest != mine for digest in inputs.values())
-    return Standing(dict(reasons), past, repeats)
+    distinct, counts = np.unique(_joined(contents), return_counts=True)
+    found = np.zeros(len(distinct), dtype=bool)
+    if ledger is not None and account is not None and len(distinct):
+        for sent in ledger.contents(account):
+            theirs = np.frombuffer(sent, dtype="<u8")
+            place = np.searchsorted(distinct, theirs).clip(max=len(distinct) - 1)
+            found[place[distinct[place] == theirs]] = True
+    return Standing(
+        dict(reasons),
+        past,
+        repeats,
+        same_content=int(counts[found].sum()),
+        twins=int((counts - 1).sum()),
+    )
+
+
+def _prefixes(shas: Iterable[bytes]) -> np.ndarray:
+    """Give the first 8 bytes of each checksum as a number: (n,) uint64."""
+    return np.frombuffer(b"".join(sha[:8] for sha in shas), dtype="<u8")
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    joined = np.concatenate(parts) if parts else np.empty(0, dtype="<u8")
+    parts.clear()
+    return joined
 
 
 def number_on(folder: RunFolder, ledger: Ledger, account: int) -> None:
@@ -147,28 +192,34 @@ def number_on(folder: RunFolder, ledger: Ledger, account: int) -> None:
     for events, identity in zip(folder.planned(), folder.identities(), strict=True):
         keys = events["event_key"].to_list()
         foreign = {key for key, digest in ledger.inputs_of(account, keys).items() if digest != mine}
-        shift: dict[str, int] = {}
-        for key, text in zip(keys, identity, strict=True):
-            if key in foreign and text not in shift:
-                shift[text] = _known_elsewhere(folder, ledger, account, text, mine)
+        shift: dict[tuple[str, str], int] = {}
+        for key, named in zip(keys, zip(events["event_type"], identity, strict=True), strict=True):
+            if key in foreign and named not in shift:
+                shift[named] = _known_elsewhere(folder, ledger, account, named, mine)
         rekeyed.append(
             [
                 key
-                if not shift.get(text)
-                else key_of(folder.facts["event_type"], "", text, number + shift[text])
-                for key, text, number in zip(keys, identity, events["occurrence"], strict=True)
+                if not shift.get((event_type, text))
+                else key_of(
+                    event_type, folder.facts["namespace"], text, number + shift[event_type, text]
+                )
+                for key, event_type, text, number in zip(
+                    keys, events["event_type"], identity, events["occurrence"], strict=True
+                )
             ]
         )
     folder.replace_keys(rekeyed)
 
 
 def _known_elsewhere(
-    folder: RunFolder, ledger: Ledger, account: int, identity: str, mine: str
+    folder: RunFolder, ledger: Ledger, account: int, named: tuple[str, str], mine: str
 ) -> int:
-    """Count the occurrences of an identity, from 1 on, that other files brought."""
+    """Count the occurrences of a type and identity, from 1 on, that other files brought."""
+    event_type, identity = named
+    namespace = folder.facts["namespace"]
     known = 0
     while True:
-        step = [key_of(folder.facts["event_type"], "", identity, known + n) for n in range(1, 17)]
+        step = [key_of(event_type, namespace, identity, known + n) for n in range(1, 17)]
         inputs = ledger.inputs_of(account, step)
         here = 0
         for key in step:

@@ -1,18 +1,23 @@
 """Run folder -> what a person should know before anything is sent."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
 from rd_import import messages
-from rd_import.ledger import Ledger
-from rd_import.plan import Standing
+from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
 from rd_import.run_folder import RunFolder
-from rd_import.values import NAMES_A_ROW, NOT_DATA, ROW
+from rd_import.values import LEFT_OUT, NAMES_A_ROW, ROW
+
+if TYPE_CHECKING:
+    from rd_import.ledger import Ledger
 
 EXAMPLES: Final = 3
 
@@ -48,20 +53,41 @@ class Preview:
     constants: Mapping[str, str]
     derived: tuple[str, ...]
     unmatched: tuple[str, ...]
+    how: Mapping[str, str]
+    proposed: Mapping[str, str]
+    suggested: Mapping[str, Mapping[str, str]]
+    event_types: Mapping[str, int]
+    filtered: Mapping[str, int]
     contacts: int
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
-    payloads: tuple[str, ...]
+    payloads: tuple[str, ...] = field(repr=False)  # people's data
     past: int
     repeats: int
+    same_content: int
+    twins: int
     reasons: Mapping[str, int]
     dated: bool
     one_each: bool
+    to_send: int  # events that nothing holds back as the ledger stands
+    crowded: int  # contacts with more events here than `contact_limit`
+    contact_limit: int  # in 24 hours: what a 429 taught, else the lowest that was seen
+    asked_past: str | None
+    max_age_days: float
+    run_id: str
+    run_folder: Path | None = None  # where it was kept
+    questions: tuple[str, ...] = ()  # what only a person can decide; nothing goes before
+
+    @property
+    def exit_code(self) -> int:
+        """Give what `check` ends with: 0, 3 (some rows are invalid) or 7 (nothing would be sent)."""
+        return 7 if self.questions else 3 if self.invalid_rows else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
         plain = asdict(self)
-        plain.pop("payloads")
+        for name in ("payloads", "run_id", "run_folder", "questions"):
+            plain.pop(name)
         for problem in plain["problems"]:
             problem.pop("values")
         return plain
@@ -89,65 +115,130 @@ def preview(
         one_each: Each event is a request of its own, as with an API key.
     """
     facts = folder.facts
-    known, requests, size, total = 0, 0, 0, 0
+    known, packing = 0, _Packing(max_body, one_each=one_each)
     emails: list[np.ndarray] = []
+    learnt = ledger.facts(account).max_per_contact if ledger and account else None
     payloads: list[str] = []
     for events in folder.bodies():
         lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
         emails.append(events["email"].hash().to_numpy())
         payloads += payload_lines(events["body"].head(EXAMPLES - len(payloads)).to_list())
-        for key, sha, length in zip(
-            events["event_key"], events["payload_sha256"], events["body"].bin.size(), strict=True
-        ):
-            if key in lines and lines[key].uuid_of(sha):
-                known += 1
-                continue
-            if one_each or size == 0 or size + length + 1 > max_body:
-                requests, total, size = requests + 1, total + 1, 1
-            size += length + 1
-            total += length + 1
+        lengths = events["body"].bin.size()
+        if lines:
+            accepted = [
+                key in lines and lines[key].uuid_of(sha) is not None
+                for key, sha in events.select("event_key", "payload_sha256").iter_rows()
+            ]
+            known += sum(accepted)
+            lengths = lengths.filter(~pl.Series(accepted, dtype=pl.Boolean))
+        packing.add(lengths.to_numpy())
+    contacts, crowded = _contacts(emails, learnt or LOWEST_CONTACT_LIMIT)
     return Preview(
         rows=folder.rows,
         events=folder.events,
         event_type=facts["event_type"],
         invalid_rows=facts["invalid_rows"],
         already_accepted=known if ledger else None,
-        requests=requests,
-        bytes=total,
-        minutes=round(requests / per_minute, 1),
+        requests=packing.requests,
+        bytes=packing.bytes,
+        minutes=round(packing.requests / per_minute, 1),
         exports=tuple(facts["exports"]),
         fields=facts["fields"],
         constants=facts["constants"],
         derived=tuple(facts["derived"]),
         unmatched=tuple(facts["unmatched"]),
-        contacts=_distinct(emails),
+        how=facts["how"],
+        proposed=facts["proposed"],
+        suggested=facts["suggested"],
+        event_types=_by_type(folder),
+        filtered=_filtered(folder),
+        contacts=contacts,
         legal_bases=facts["legal_bases"],
         problems=tuple(_causes(folder)),
         payloads=tuple(payloads),
         past=stands.past,
         repeats=stands.repeats,
+        same_content=stands.same_content,
+        twins=stands.twins,
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,
+        to_send=stands.to_send(folder.events),
+        crowded=crowded,
+        contact_limit=learnt or LOWEST_CONTACT_LIMIT,
+        asked_past=facts["asked"]["past"],
+        max_age_days=facts["asked"]["max_age_days"],
+        run_id=folder.run_id,
     )
 
 
-def _distinct(hashes: list[np.ndarray]) -> int:
-    """Count different hashes, in the memory of two copies of them."""
+class _Packing:
+    """Counts the bodies that `pack` would fill, without the events: next-fit on their lengths, group by group."""
+
+    def __init__(self, max_body: int, *, one_each: bool) -> None:
+        self.requests = 0
+        self.bytes = 0
+        self._max_body = max_body
+        self._one_each = one_each
+        self._size = (
+            max_body  # of the body that is being filled: full, so that the first event opens one
+        )
+
+    def add(self, lengths: np.ndarray) -> None:
+        """Take the next events, by the bytes of each."""
+        taken = lengths.astype(np.int64) + 1  # each ends with a comma or the closing bracket
+        self.bytes += int(taken.sum())
+        if self._one_each:
+            self.requests += len(taken)
+            self.bytes += len(taken)
+            return
+        ends = np.cumsum(taken)
+        at, before = 0, 0
+        while True:
+            fit = int(np.searchsorted(ends, before + self._max_body - self._size, side="right"))
+            if fit > at:
+                self._size += int(ends[fit - 1]) - before
+                at, before = fit, int(ends[fit - 1])
+            if at == len(ends):
+                return
+            self.requests, self.bytes = self.requests + 1, self.bytes + 1
+            self._size = 1 + int(taken[at])  # an event that is larger alone goes all the same
+            at, before = at + 1, int(ends[at])
+
+
+def _by_type(folder: RunFolder) -> dict[str, int]:
+    """Count the events of each type."""
+    found = dict.fromkeys(folder.facts["event_types"], 0)
+    for events in folder.planned():
+        for name, count in events["event_type"].value_counts().iter_rows():
+            found[name] += count
+    return found
+
+
+def _filtered(folder: RunFolder) -> dict[str, int]:
+    """Count the rows that each rule leaves out."""
+    hit = folder.problems().filter(pl.col("code") == "FILTERED")
+    return dict(hit.group_by("limit", maintain_order=True).len().iter_rows())
+
+
+def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
+    """Count contacts, and those with more events than the limit, in the memory of two copies of their hashes."""
     if not hashes:
-        return 0
+        return 0, 0
     every = np.concatenate(hashes)
     hashes.clear()
     every.sort()
-    return int(np.count_nonzero(every[1:] != every[:-1])) + 1
+    starts = np.flatnonzero(np.append(True, every[1:] != every[:-1]))
+    events = np.diff(np.append(starts, len(every)))
+    return len(starts), int(np.count_nonzero(events > limit))
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
-    problems = folder.problems().filter(~pl.col("code").is_in(NOT_DATA))
+    problems = folder.problems().filter(~pl.col("code").is_in(LEFT_OUT))
     if problems.is_empty():
         return []
     own_limit = pl.col("code").is_in(
-        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS"]
+        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS", "ITEMS_CUT"]
     )
     shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
     causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(

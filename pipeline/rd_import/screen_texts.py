@@ -15,17 +15,25 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{form}, {count:n} blank line passed over",
         "{form}, {count:n} blank lines passed over",
     ),
-    "preview.not_data": (
-        "{count:n} row holds no data (totals, the header once more) and is left out",
-        "{count:n} rows hold no data (totals, the header once more) and are left out",
-    ),
-    "preview.questions": "Only you can say; nothing is sent before",
+    "preview.attention": "Know before you send",
+    "preview.only_you": "only you can say, and nothing is sent before: {question}",
     "preview.events": (
-        "event would be sent, of {contacts:n} contacts",
-        "events would be sent, of {contacts:n} contacts",
+        "event will be sent, to {contacts:n} contacts in this file",
+        "events will be sent, to {contacts:n} contacts in this file",
     ),
-    "preview.invalid": ("row will not go", "rows will not go"),
-    "preview.not_looked_up": "not looked up: which events were sent earlier (no ledger yet, or no account named)",
+    "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
+    "preview.not_data": (
+        "row holds no data (totals, the header once more)",
+        "rows hold no data (totals, the header once more)",
+    ),
+    "preview.not_looked_up": (
+        "it was not looked up which events were sent earlier (no ledger yet, or no account named)"
+    ),
+    "preview.of_type": "of them {event_type}",
+    "preview.filtered": (
+        "row left out by the rule: {rule}",
+        "rows left out by the rule: {rule}",
+    ),
     "preview.already": (
         "of the events was sent earlier and will not be sent again",
         "of the events were sent earlier and will not be sent again",
@@ -51,27 +59,70 @@ SCREENS: Final[Mapping[str, Text]] = {
         "of the events are being sent by another run right now",
     ),
     "preview.repeats": (
-        "of the events has the identity of an event of another file",
-        "of the events have the identity of events of another file",
+        "{count:n} of the events has the identity of an event of another file: new, or the same once more?",
+        "{count:n} of the events have the identity of events of another file: new, or the same once more?",
     ),
-    "preview.past": ("event older than --max-age", "events older than --max-age"),
-    "preview.undated": "no date is mapped, so the age of the events is unknown",
+    "preview.past": (
+        "{count:n} event is more than {days:1n} days old; say --past send or --past skip",
+        "{count:n} events are more than {days:1n} days old; say --past send or --past skip",
+    ),
+    "preview.past_send": (
+        "{count:n} event is more than {days:1n} days old and goes all the same (--past send)",
+        "{count:n} events are more than {days:1n} days old and go all the same (--past send)",
+    ),
+    "preview.past_skip": (
+        "{count:n} event is more than {days:1n} days old and is left out (--past skip)",
+        "{count:n} events are more than {days:1n} days old and are left out (--past skip)",
+    ),
+    "preview.undated": "no date is mapped, so how old the events are is unknown",
+    "preview.consent_granted": (
+        "{count:n} event switches consent ON: legal basis {category}, {status}",
+        "{count:n} events switch consent ON: legal basis {category}, {status}",
+    ),
+    "preview.consent_declined": (
+        "{count:n} event switches consent OFF: legal basis {category}, {status}",
+        "{count:n} events switch consent OFF: legal basis {category}, {status}",
+    ),
+    "preview.consent_other": (
+        "{count:n} event sets the legal basis {category} to {status}",
+        "{count:n} events set the legal basis {category} to {status}",
+    ),
+    "preview.crowded": (
+        "{count:n} contact has more than {limit:n} events here; RD Station may take only so many a day, "
+        "and the rest waits",
+        "{count:n} contacts have more than {limit:n} events here; RD Station may take only so many a day, "
+        "and the rest waits",
+    ),
+    "preview.same_content": (
+        "{count:n} event has the very content of one sent before under another key "
+        "(another `key`, `source` or date?)",
+        "{count:n} events have the very content of others sent before under another key "
+        "(another `key`, `source` or date?)",
+    ),
+    "preview.twins": (
+        "{count:n} event has the very content of another one in this input",
+        "{count:n} events have the very content of others in this input",
+    ),
     "preview.requests": (
-        "request, {size:1n} kB, about {minutes:1n} min at the account's limit",
-        "requests, {size:1n} kB, about {minutes:1n} min at the account's limit",
+        "request ({size:1n} kB), {time} at the account's limit",
+        "requests ({size:1n} kB), {time} at the account's limit",
     ),
+    "time.seconds": "less than a minute",
+    "time.minutes": ("about {count:n} minute", "about {count:n} minutes"),
+    "time.hours": ("about {count:1n} hour", "about {count:1n} hours"),
     "preview.one_each": "with an API key each event is a request of its own",
-    "preview.legal_base": (
-        "event with the legal basis {legal_base}",
-        "events with the legal basis {legal_base}",
-    ),
     "preview.now": (
-        "RD Station dates every event on arrival: automations fire now, whatever the date in the file."
+        "RD Station dates every event on arrival: automations fire now, whatever the date in the file"
     ),
+    "preview.files": "What was found in the files",
+    "preview.same": "under their own names: {names}",
+    "preview.custom": "passed through as custom fields: {columns}",
     "preview.columns": "Columns",
     "preview.constant": '{field} = "{value}" in every row',
     "preview.total_items": "{field} is derived (sum of quantities)",
     "preview.product_id": "{field} is derived (the sku, else the title)",
+    "preview.proposed": "{field} may be {column}: not certain, so not used; {flag} says so",
+    "preview.suggested": "{column} may tell the event types row by row ({words}); {flag} says so",
     "preview.unmatched": "not used: {columns}",
     "preview.fatal": "Why rows will not go",
     "preview.left_out": "Left out of events that go",
@@ -89,6 +140,12 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Send {count:n} event to {destination}? This cannot be undone. [y/N] ",
         "Send {count:n} events to {destination}? This cannot be undone. [y/N] ",
     ),
+    "ask.number": (
+        "Send {count:n} event to {contacts:n} contacts at {destination}? This cannot be undone.\n"
+        "Type the number of contacts ({contacts}) to send; anything else stops: ",
+        "Send {count:n} events to {contacts:n} contacts at {destination}? This cannot be undone.\n"
+        "Type the number of contacts ({contacts}) to send; anything else stops: ",
+    ),
     "ask.yes_or_no": "{question} [y/N] ",
     "say.to_send": "to send it: {command}",
     "say.run_folder": "run folder: {path}",
@@ -102,7 +159,17 @@ SCREENS: Final[Mapping[str, Text]] = {
     "say.stopped": "stopped; nothing is sent.",
     "say.internal": "an internal error ({kind}); the ledger holds what was sent.",
     "say.internal_hint": "add -v for its place in the code",
-    "progress.events": "events",
+    "progress.line": (
+        "{done:n} of {count:n} event, {rate:n} requests/min",
+        "{done:n} of {count:n} events, {rate:n} requests/min",
+    ),
+    "progress.rest": "{line}, {time} left",
+    "progress.accepted": ("{count:n} accepted", "{count:n} accepted"),
+    "progress.refused": ("{count:n} refused", "{count:n} refused"),
+    "progress.unknown": (
+        "{count:n} request without an answer",
+        "{count:n} requests without an answer",
+    ),
     # The closing screen
     "result.rows": ("row in all, {requests}", "rows in all, {requests}"),
     "result.requests": ("{count:n} request", "{count:n} requests"),

@@ -12,6 +12,7 @@ from typing import Final
 import polars as pl
 
 from rd_import.cells import DEFAULT_ZONE, DURATIONS, TIMESTAMP, CellFormat, bare_amount
+from rd_import.mapping_file import Rule
 from rd_import.values import Finding
 from rdstation_events.event_type import EventType, FieldSpec
 
@@ -42,10 +43,14 @@ class Survey:
     Args:
         event_type: Whose fields the columns are.
         stated: What the user says: `decimal`, `dates` and `timezone`, each None where nothing.
+        rules: What the mapping says about fields.
+        numeric: Fields that were numbers in the file, so that their text has a decimal point whatever anybody says.
     """
 
     event_type: EventType
     stated: Mapping[str, str | None]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    numeric: frozenset[str] = frozenset()
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
@@ -57,7 +62,8 @@ class Survey:
             if spec.kind == "timestamp":
                 self._add_dates(spec.column, table)
             elif spec.kind in {"number", "integer"}:
-                self._add_amounts(spec.column, table)
+                if spec.column not in self.numeric:
+                    self._add_amounts(spec.column, table)
             elif spec.format == "phone":
                 cells = pl.col(spec.column)
                 self._count(
@@ -73,15 +79,29 @@ class Survey:
             self.stated["timezone"] or DEFAULT_ZONE,
             self.stated["dates"] or "ymd",
         )
-        columns: dict[str, CellFormat] = {}
+        columns: dict[str, CellFormat] = {
+            name: replace(base, decimal=".") for name in self.numeric if base.decimal != "."
+        }
         for found in self.findings():
             if (
                 found.column is not None
                 and found.what in {"decimal", "dates"}
                 and found.value != getattr(base, found.what)
             ):
-                columns[found.column] = replace(
-                    columns.get(found.column, base), **{found.what: found.value}, columns={}
+                known = columns.get(found.column, base)
+                columns[found.column] = (
+                    replace(known, decimal=found.value)
+                    if found.what == "decimal"
+                    else replace(known, dates=found.value)
+                )
+        for name, rule in self.rules.items():
+            if rule.is_computed:
+                columns[name] = replace(
+                    columns.get(name, base),
+                    scale=rule.scale or 1,
+                    duration=rule.duration,
+                    per=rule.per,
+                    sum=rule.sum,
                 )
         return replace(base, columns=columns)
 

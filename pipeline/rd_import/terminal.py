@@ -1,20 +1,31 @@
 """What a person sees on the terminal: preview, result and question, built as text."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rd_import import messages
 from rd_import.catalogue import number
+from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import say
 from rd_import.preview import Cause, Preview
-from rd_import.resolve import UnknownEvent
+from rd_import.unknowns import UnknownEvent
 from rd_import.values import RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
 MOST_CAUSES = 12
 REASONS = {"changed", "doubt", "held", "deferred", "sent"}
 """Why events stay behind, each a text of the preview."""
+STATE_STYLES: Final[Mapping[str, Style]] = {
+    "accepted": "good",
+    "changed": "warning",
+    "invalid": "bad",
+    "refused": "bad",
+    "unknown": "bad",
+    "deferred": "warning",
+    "not_sent": "warning",
+}
 
 
 def plain(text: str) -> str:
@@ -22,130 +33,191 @@ def plain(text: str) -> str:
     return text.translate(CONTROL)
 
 
-def preview_text(preview: Preview, *, destination: str, label: str | None = None) -> str:
+def preview_text(
+    preview: Preview, *, destination: str, label: str | None = None, look: Look | None = None
+) -> str:
     """Write the preview, the most important first; `label` is named where nothing else tells the account."""
-    return "\n".join(_preview_lines(preview, destination, label))
+    return laid_out(_preview_lines(preview, destination, label), look or Look())
 
 
-def result_text(result: RunResult) -> str:
+def result_text(result: RunResult, *, look: Look | None = None) -> str:
     """Write the closing screen: counts that sum, why a run stopped, and what to do next."""
-    return "\n".join(_result_lines(result))
+    return laid_out(_result_lines(result), look or Look())
 
 
-def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[str]:
-    yield say("preview.title", event_type=preview.event_type, destination=destination)
-    yield from _file_lines(preview)
-    if label is not None:
-        yield f"  {say('preview.label', label=plain(label))}"
-    yield ""
+def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
+    title = say("preview.title", event_type=preview.event_type, destination=destination)
+    yield Line(title, style="title")
+    yield Line()
     yield from _sum_lines(preview)
+    yield Line()
+    yield Line(say("preview.attention"), style="warning")
+    for text in _warnings(preview, label):
+        yield Line(text, "  ! ", "warning")
+    for fatal, heading in ((True, "preview.fatal"), (False, "preview.left_out")):
+        causes = [one for one in preview.problems if one.fatal is fatal]
+        yield from _causes_lines(causes, heading)
+    yield from _file_lines(preview)
     yield from _column_lines(preview)
-    for fatal, title in ((True, "preview.fatal"), (False, "preview.left_out")):
-        yield from _causes_lines([one for one in preview.problems if one.fatal is fatal], title)
     if preview.payloads:
-        yield ""
-        yield say("preview.payloads", count=len(preview.payloads))
+        yield Line()
+        yield Line(say("preview.payloads", count=len(preview.payloads)), style="title")
         for payload in preview.payloads:
-            yield "\n".join(f"  {plain(line)}" for line in payload.splitlines())
+            for line in payload.splitlines():
+                indent = len(line) - len(line.lstrip())
+                yield Line(plain(line.lstrip()), " " * (indent + 2))
 
 
-def _file_lines(preview: Preview) -> Iterator[str]:
-    """What was found in each file, and what only the person can say."""
+def _sum_lines(preview: Preview) -> Iterator[Line]:
+    """How much would go, what stays behind, and what that costs."""
+    yield _amount("preview.events", preview.to_send, contacts=preview.contacts)
+    if len(preview.event_types) > 1:
+        for name, count in preview.event_types.items():
+            yield _amount("preview.of_type", count, event_type=name)
+    if preview.already_accepted:
+        yield _amount("preview.already", preview.already_accepted)
+    for reason, count in preview.reasons.items():
+        if reason in REASONS:
+            yield _amount(f"preview.{reason}", count)
+    if preview.invalid_rows:
+        yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
+    for rule, count in preview.filtered.items():
+        yield _amount("preview.filtered", count, rule=plain(rule))
+    left_out = sum(export["not_data"] for export in preview.exports)
+    if left_out:
+        yield _amount("preview.not_data", left_out)
+    size = preview.bytes / 1000
+    time = duration(preview.minutes * 60)
+    yield _amount("preview.requests", preview.requests, size=size, time=time)
+
+
+def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
+    """What must not be overlooked, the gravest first."""
+    findings = [found for export in preview.exports for found in export["findings"]]
+    for found in findings:
+        if found["confidence"] == "open":
+            yield say("preview.only_you", question=plain(messages.question(found)))
+    yield say("preview.now")
+    if preview.past:
+        chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
+        yield say(chosen, count=preview.past, days=preview.max_age_days)
+    elif not preview.dated:
+        yield say("preview.undated")
+    for legal_base, events in preview.legal_bases.items():
+        category, _, status = legal_base.partition(" ")
+        known = status if status in {"granted", "declined"} else "other"
+        yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
+    if preview.repeats:
+        yield say("preview.repeats", count=preview.repeats)
+    if preview.same_content:
+        yield say("preview.same_content", count=preview.same_content)
+    if preview.twins:
+        yield say("preview.twins", count=preview.twins)
+    if preview.crowded:
+        yield say("preview.crowded", count=preview.crowded, limit=preview.contact_limit)
+    if preview.one_each:
+        yield say("preview.one_each")
+    if preview.already_accepted is None:
+        yield say("preview.not_looked_up")
+    if label is not None:
+        yield say("preview.label", label=plain(label))
+
+
+def _file_lines(preview: Preview) -> Iterator[Line]:
+    """What was found in each file."""
+    yield Line()
+    yield Line(say("preview.files"), style="title")
     for export in preview.exports:
         form = messages.form(export["format"])
         if export["blank_lines"]:
             form = say("preview.blank", count=export["blank_lines"], form=form)
         path = plain(export["path"])
-        yield f"  {say('preview.file', count=export['rows'], path=path, form=form)}"
+        yield Line(say("preview.file", count=export["rows"], path=path, form=form), "  ")
         for found in export["findings"]:
-            yield f"    {plain(messages.finding(found))}"
-        if export["not_data"]:
-            yield f"    {say('preview.not_data', count=export['not_data'])}"
-    findings = [found for export in preview.exports for found in export["findings"]]
-    questions = [found for found in findings if found["confidence"] == "open"]
-    if questions:
-        yield ""
-        yield say("preview.questions")
-    for found in questions:
-        yield f"  {plain(messages.question(found))}"
+            if found["confidence"] != "open":
+                yield Line(plain(messages.finding(found)), "    ", "soft")
 
 
-def _sum_lines(preview: Preview) -> Iterator[str]:
-    """How much would go, why the rest would not, and what that costs."""
-    yield _amount("preview.events", preview.events, contacts=preview.contacts)
-    yield _amount("preview.invalid", preview.invalid_rows)
-    if preview.already_accepted is None:
-        yield f"  {say('preview.not_looked_up')}"
-    elif preview.already_accepted:
-        yield _amount("preview.already", preview.already_accepted)
-    for reason, count in preview.reasons.items():
-        if reason in REASONS:
-            yield _amount(f"preview.{reason}", count)
-    if preview.repeats:
-        yield _amount("preview.repeats", preview.repeats)
-    if preview.past:
-        yield _amount("preview.past", preview.past)
-    elif not preview.dated:
-        yield f"  {say('preview.undated')}"
-    size, minutes = preview.bytes / 1000, preview.minutes
-    yield _amount("preview.requests", preview.requests, size=size, minutes=minutes)
-    if preview.one_each:
-        yield f"  {say('preview.one_each')}"
-    for legal_base, events in preview.legal_bases.items():
-        yield _amount("preview.legal_base", events, legal_base=legal_base)
-    yield f"  {say('preview.now')}"
-
-
-def _amount(key: str, count: int, **facts: object) -> str:
-    return f"  {number(count):>9} {say(key, count=count, **facts)}"
-
-
-def _column_lines(preview: Preview) -> Iterator[str]:
-    yield ""
-    yield say("preview.columns")
+def _column_lines(preview: Preview) -> Iterator[Line]:
+    yield Line()
+    yield Line(say("preview.columns"), style="title")
+    same = [field for field, column in preview.fields.items() if field == column]
     for field, column in preview.fields.items():
-        yield f"  {field} = {plain(column)}" if field != column else f"  {field}"
+        how = messages.how(preview.how[field])
+        if field != column:
+            fed = f"{field} = {plain(column)}"
+            yield Line(f"{fed} ({how})" if how else fed, "  ")
     for field, value in preview.constants.items():
-        yield f"  {say('preview.constant', field=field, value=plain(value))}"
+        yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
     for field in preview.derived:
         source = "preview.total_items" if field == "total_items" else "preview.product_id"
-        yield f"  {say(source, field=field)}"
+        yield Line(say(source, field=field), "  ")
+    for field, column in preview.proposed.items():
+        flag = plain(messages.rename_flag(field, column))
+        yield Line(say("preview.proposed", field=field, column=plain(column), flag=flag), "  ")
+    if same:
+        names = ", ".join(plain(name) for name in same)
+        yield Line(say("preview.same", names=names), "  ")
+    custom = [field for field in preview.fields if field.startswith("cf_")]
+    if custom:
+        columns = plain(messages.listed(custom, most=20))
+        yield Line(say("preview.custom", columns=columns), "  ")
+    for column, values in preview.suggested.items():
+        words = ", ".join(f"{plain(word)} = {event_type}" for word, event_type in values.items())
+        flag = plain(messages.type_by_flag(column))
+        shown = say("preview.suggested", column=plain(column), words=words, flag=flag)
+        yield Line(shown, "  ")
     if preview.unmatched:
         columns = plain(messages.listed(preview.unmatched, most=20))
-        yield f"  {say('preview.unmatched', columns=columns)}"
+        yield Line(say("preview.unmatched", columns=columns), "  ")
 
 
-def _causes_lines(causes: list[Cause], title: str) -> Iterator[str]:
+def _amount(key: str, count: int, style: Style = "plain", **facts: object) -> Line:
+    return Line(say(key, count=count, **facts), f"  {number(count):>9} ", style)
+
+
+def duration(seconds: float) -> str:
+    """Write how long something takes, in the unit that a person would use."""
+    if seconds < 60:
+        return say("time.seconds")
+    if seconds < 5400:
+        return say("time.minutes", count=math.ceil(seconds / 60))
+    return say("time.hours", count=round(seconds / 3600, 1))
+
+
+def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
     if causes:
-        yield ""
-        yield say(title)
+        yield Line()
+        yield Line(say(heading), style="title")
     for cause in causes[:MOST_CAUSES]:
         yield from _cause_lines(cause)
     if len(causes) > MOST_CAUSES:
-        yield f"  {say('preview.more_causes', count=len(causes) - MOST_CAUSES)}"
+        yield Line(say("preview.more_causes", count=len(causes) - MOST_CAUSES), "  ")
 
 
-def _cause_lines(cause: Cause) -> Iterator[str]:
+def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
     if cause.column:
         what = say("preview.column", column=plain(cause.column), what=what)
-    shown = ", ".join(f'"{plain(value)}"' for value in cause.values)
-    yield f"  {say('preview.cause', count=cause.rows, what=what)}{f' ({shown})' if shown else ''}"
-    yield f"    {say('preview.first', places=plain(', '.join(cause.places)))}"
-    yield f"    {say('hint', hint=plain(cause.hint))}"
+    values = ", ".join(f'"{plain(value)}"' for value in cause.values)
+    text = say("preview.cause", count=cause.rows, what=what)
+    yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
+    yield Line(say("preview.first", places=plain(", ".join(cause.places))), "    ")
+    yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
-def _result_lines(result: RunResult) -> Iterator[str]:
+def _result_lines(result: RunResult) -> Iterator[Line]:
     for state, rows in result.states.items():
-        yield f"  {number(rows):>9} {state:<16} {messages.state(state)}"
+        text = f"{state:<16} {messages.state(state)}"
+        yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
     requests = say("result.requests", count=result.requests)
     yield _amount("result.rows", result.rows, requests=requests)
-    yield ""
-    yield say("result.audit", path=result.audit_path)
+    yield Line()
+    yield Line(say("result.audit", path=result.audit_path))
     for path in result.rejected_paths:
-        yield say("result.rejected", path=path)
+        yield Line(say("result.rejected", path=path))
     for line in _next_steps(result):
-        yield say("hint", hint=line)
+        yield Line(say("hint", hint=line), style="title")
 
 
 def _next_steps(result: RunResult) -> Iterator[str]:

@@ -8,6 +8,10 @@ Frames are polars frames (Arrow columns). Columns whose name begins with `#` are
 | `#event` | UInt32 | ordinal of the event that the row belongs to, in order of first occurrence |
 | `#occurrence` | UInt32 | how many earlier events of this input have the same identity, plus 1 |
 | `#key 0`, … | String | columns that the user named as the event's key, in that order |
+| `#group` | String | what is equal for rows of one event, where the mapping names other columns than the type |
+| `#type` | String | event type of the row, where there are several; `?` and the cell where none is known |
+| `#filter 0`, … | String | cells that decide whether the row is left out |
+| `#lookup 0`, … | String | `0` and the key where a second file has none, `2` and the key where it has several |
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +27,12 @@ ROW = "#row"
 EVENT = "#event"
 OCCURRENCE = "#occurrence"
 KEY = "#key"
+GROUP = "#group"
+TYPE = "#type"
+FILTER = "#filter"
+LOOKUP = "#lookup"
+OF_TYPE = "@"
+"""Between field and event type in the name of a column that feeds the field for that type only."""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -45,7 +55,10 @@ KEPT_OF_TOO_LONG: Final = 1 << 16
 """Of a record beyond the limit, so many bytes are kept to show."""
 
 NOT_DATA: Final = frozenset({"TOTALS_ROW", "REPEATED_HEADER"})
-"""Codes of rows that were read and hold no data: they are `filtered`, not invalid."""
+"""Codes of rows that were read and hold no data."""
+
+LEFT_OUT: Final = frozenset({*NOT_DATA, "FILTERED"})
+"""Codes of rows that are `filtered`, not invalid: no data, or left out by a rule, which their `limit` names."""
 
 NAMES_A_ROW: Final = frozenset({"CONFLICTING_ROWS", "TORN_EVENT"})
 """Codes of problems whose `limit` is the `#row` of another row, which the message names by its place."""
@@ -81,7 +94,8 @@ class Finding:
 class ExportFacts:
     """What is known of one input before its first row.
 
-    `columns` are the header's names, made unique; `file_format` is `csv`, `parquet`, `excel` or `jsonl`.
+    `columns` are the header's names, made unique; `file_format` is `csv`, `parquet`, `excel` or `jsonl`; `numeric`
+    names the columns that hold numbers rather than text.
     """
 
     path: str
@@ -90,6 +104,7 @@ class ExportFacts:
     encoding: str | None = None
     delimiter: str | None = None
     header_record: bytes = b""
+    numeric: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

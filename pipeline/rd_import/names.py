@@ -1,0 +1,54 @@
+"""Names of columns: which of them mean the same, whatever their accents, case and separators. Pure."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+BROKEN: Final = ("Ã", "Â", "â€")
+"""What UTF-8 looks like once it was read as cp1252."""
+
+
+def folded(name: str) -> str:
+    """Write a name without case, accents and marks, so that equal meanings are equal texts.
+
+    `Número_do pedido`, `NUMERO DO PEDIDO` and the mojibake `NÃºmero do pedido` are one name. A name of marks only
+    stays what it is.
+    """
+    plain = "".join(
+        c for c in unicodedata.normalize("NFKD", _mended(name)) if not unicodedata.combining(c)
+    ).casefold()
+    words = "".join(c if c.isalnum() else " " for c in plain).split()
+    return " ".join(words) or name.strip()
+
+
+def _mended(name: str) -> str:
+    """Undo UTF-8 that was read as cp1252."""
+    if any(mark in name for mark in BROKEN):
+        try:
+            return name.encode("cp1252").decode("utf-8")
+        except ValueError:
+            return name
+    return name
+
+
+class Names:
+    """The columns of one file, found by name.
+
+    Args:
+        columns: The header's names, made unique.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        counts = Counter(map(folded, columns))
+        self._exact = frozenset(columns)
+        self._folded = {folded(one): one for one in columns if counts[folded(one)] == 1}
+
+    def find(self, name: str) -> str | None:
+        """Give the column of exactly this name, else the only one that means the same."""
+        return name if name in self._exact else self._folded.get(folded(name))
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Tell whether all these columns are there."""
+        return all(self.find(name) is not None for name in names)
