@@ -162,6 +162,7 @@ def test_a_bomb_of_any_packing_is_refused(tmp_path: Path) -> None:
 
 def test_text_without_end_is_refused_or_set_aside(tmp_path: Path) -> None:
     """Cells, lines, columns and quotes without end cost what the rest of the file costs."""
+    names = b",".join(b'{"%d":1}' % n for n in range(11_000))
     files: dict[str, tuple[bytes, str]] = {
         "long_header.csv": (b"a" * (20 * MB), "no line ends within"),
         "many_columns.csv": (b",".join(b"c%d" % n for n in range(400_000)) + b"\n1,2\n", "no line ends within"),
@@ -174,7 +175,7 @@ def test_text_without_end_is_refused_or_set_aside(tmp_path: Path) -> None:
         "like_a_number.csv": (b"1" * 60_000 + b"x,b\n1,2\n", "has no column"),
         "deep.jsonl": (b'{"email":' * 100_000 + b"1" + b"}" * 100_000 + b"\n", "no header"),
         "wide.jsonl": (b"".join(b'{"k%d":1}\n' % n for n in range(20_000)), "that is no export"),
-        "wide_list.jsonl": (b'{"l":[' + b",".join(b'{"%d":1}' % n for n in range(20_000)) + b"]}\n", "that is no export"),
+        "wide_list.jsonl": (b'{"l":[' + names + b"]}\n", "that is no export"),
     }  # fmt: skip
     made = {}
     for name, (data, why) in files.items():
