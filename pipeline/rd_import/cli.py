@@ -433,6 +433,37 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
 
 @cli.command()
 @click.argument("email")
+@click.option("--yes", is_flag=True, help="Erase without asking.")
+@_with(_LEDGER, *_OUTPUT)
+def forget(email: str, *, yes: bool, **given: Any) -> None:
+    """Erase a person from what this machine keeps, name what it cannot reach, and send them nothing again."""
+    _configure_logging(verbose=given["verbose"])
+    from rd_import.importer import forget as forget_person
+
+    if not yes:
+        terminal = _terminal()
+        click.echo(messages.say("forget.ask"), nl=False, err=True)
+        if not _is_yes(terminal.readline()):
+            raise click.Abort
+    done = forget_person(email, ledger=given["ledger"])
+    if given["as_json"]:
+        _print_json(
+            ledger_lines=done.ledger_lines,
+            erased=done.erased,
+            unreachable=[{"why": why, "place": place} for why, place in done.unreachable],
+        )
+        return
+    _say(messages.say("forget.ledger", count=done.ledger_lines))
+    for place, rows in done.erased.items():
+        _say(messages.say("forget.erased", count=rows, place=place))
+    _say(messages.say("forget.left"))
+    for why, place in done.unreachable:
+        _say(f"  {messages.say(f'forget.{why}', place=place)}")
+    _say(f"  {messages.say('forget.copies')}")
+
+
+@cli.command()
+@click.argument("email")
 @_with(_LEDGER, *_ACCOUNT, *_OUTPUT)
 def probe(email: str, **given: Any) -> None:
     """Find out on your own test contact EMAIL what the API's pages leave open, and remember it for the account."""

@@ -185,12 +185,13 @@ def unique_names(cells: Sequence[str]) -> list[str]:
 def distinct_names(given: Sequence[str]) -> list[str]:
     """Number repeated names, and one that is ours, passing over numbers that are names already."""
     used, names = {ROW}, list[str]()
-    taken = set(given)
+    taken, numbers = set(given), dict[str, int]()
     for name in given:
-        new, number = name, 1
+        new, number = name, numbers.get(name, 1)
         while new in used or (number > 1 and new in taken):
             number += 1
             new = f"{name} ({number})"
+        numbers[name] = number
         used.add(new)
         names.append(new)
     return names

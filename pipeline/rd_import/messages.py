@@ -301,6 +301,11 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "a decision is missing.",
         "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT",
     ),
+    "no_email": ("`{value}` is no e-mail address.", "rd-import forget ana@example.com"),
+    "forget_while_running": (
+        "run {run} is sending at this moment.",
+        "wait until it has ended; then nobody is left out",
+    ),
     "no_ledger": (
         "there is no ledger at `{path}`.",
         "name it with --ledger, or rebuild it: rd-import ledger add AUDIT…",

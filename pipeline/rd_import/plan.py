@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from rd_import.key_line import KeyLine, Lost, Policy, key_of
-from rd_import.run_folder import RunFolder
+from rd_import.run_folder import NO_BODY, RunFolder
 from rd_import.values import EVENT, PlannedEvent
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
 PAST: Final = "PAST"
+FORGOTTEN: Final = "forgotten"
 LOWEST_CONTACT_LIMIT: Final = (
     24  # events a day and contact: the smallest figure that any source gives
 )
@@ -101,6 +102,7 @@ def unsent(
 ) -> Iterator[PlannedEvent]:
     """Give the events that may go, in order; those that another process is sending right now among them."""
     decisions = Decisions.from_facts(folder.facts["decisions"])
+    forgotten = ledger.forgotten()
     for bodies, contacts in zip(folder.bodies(), folder.planned_with_contacts(), strict=True):
         lines = ledger.lines(account, bodies["event_key"].to_list())
         for ordinal, key, sha, timestamp, body, contact in zip(
@@ -112,6 +114,8 @@ def unsent(
             contacts["contact"],
             strict=True,
         ):
+            if contact in forgotten or body == NO_BODY:
+                continue
             line = lines.get(key)
             reason = hinders(
                 line, sha, contact, timestamp, now=now, policy=policy, decisions=decisions
@@ -155,6 +159,9 @@ def standing(
         if folder.facts["weak_identity"] and lines:
             inputs = ledger.inputs_of(account, [key for key in wanted if key in lines])
             repeats += sum(digest != mine for digest in inputs.values())
+    if ledger is not None and (forgotten := ledger.forgotten()):
+        emails = (one for bodies in folder.bodies() for one in bodies["email"])
+        reasons[FORGOTTEN] += sum(ledger.contact_of(one) in forgotten for one in emails)
     distinct, counts = np.unique(_joined(contents), return_counts=True)
     found = np.zeros(len(distinct), dtype=bool)
     if ledger is not None and account is not None and len(distinct):

@@ -15,7 +15,7 @@ from rd_import.values import RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
 MOST_CAUSES = 12
-REASONS = {"changed", "doubt", "held", "deferred", "sent"}
+REASONS = {"changed", "doubt", "held", "deferred", "sent", "forgotten"}
 """Why events stay behind, each a text of the preview."""
 STATE_STYLES: Final[Mapping[str, Style]] = {
     "accepted": "good",
