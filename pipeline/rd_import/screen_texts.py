@@ -6,6 +6,40 @@ from typing import Final
 Text = str | tuple[str, str]
 
 SCREENS: Final[Mapping[str, Text]] = {
+    # The catalogue, mapping files, one row explained
+    "types.removed": "ended; its successor is {successor}",
+    "types.required": "required",
+    "types.with": "required with {fields}",
+    "types.not_sent": "not sent",
+    "types.example": "Example: {example}",
+    "map.head": "How {path} becomes events. To use it: --map and this file's name.",
+    "map.page": "docs/mapping.md shows the whole language.",
+    "map.key": 'key = ["…"]: name the column of an id, if there is one; new and repeated events are told apart by it',
+    "map.proposed": "may be meant; not certain",
+    "map.required": "required, and nothing feeds it",
+    "map.unmatched": "not used: {columns}",
+    "map.optional": "{event_type} could also have: {fields}",
+    "map.suggest": "Or let a column decide on the type, row by row: then leave out `type` above.",
+    "map.written": "written: {path}",
+    "map.next": "to look at what it would send: {command}",
+    "map.missing": "{fields}: required, and nothing feeds it; complete the file before you use it",
+    "map.ask_missing": "{field} is required, and no column feeds it. Column, or =VALUE, or Enter to leave it open: ",
+    "map.ask_proposed": "May `{column}` feed {field}?",
+    "map.ask_keep": "Keep these decisions in {path}, for the next file like this one?",
+    "map.ask_type": "Which event type? A number, or its name: ",
+    "explain.row": "{place} is sent as {event_type}",
+    "explain.from": "from {rule}",
+    "explain.constant": "the same in every row",
+    "explain.derived": "derived",
+    "explain.empty": "empty",
+    "explain.body": "The event:",
+    "explain.accepted": "RD Station accepted it: event_uuid {uuid}",
+    "explain.doubt": "It left once, and no usable answer came: it may or may not be registered.",
+    "explain.refused": "RD Station refused it; the audit of that run has the reason.",
+    "explain.changed": "It was accepted earlier with other content: event_uuid {uuid}",
+    "explain.known": "It was not sent yet.",
+    "explain.not_looked_up": "Whether it was sent was not looked up: no ledger, or no account named.",
+    "explain.not_sent": "It is not sent.",
     # The preview
     "forget.ask": (
         "Erase this person from the ledger, run folders, audits and rejected files that this ledger knows of? "
@@ -150,6 +184,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.unmatched": "not used: {columns}",
     "preview.fatal": "Why rows will not go",
     "preview.left_out": "Left out of events that go",
+    "preview.remarks": "Worth a look; it goes as it is",
     "preview.payloads": ("The first event", "The first {count:n} events"),
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",
