@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -650,6 +651,7 @@ def _speak(words: list[str]) -> None:
 
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    os.umask(0o077)  # whatever is written, libraries' files included, is its owner's alone
     _speak(sys.argv[1:])
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
@@ -669,9 +671,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- the last resort of the command line
         if "-v" in sys.argv or "--verbose" in sys.argv:
-            raise
+            _say("".join(traceback.format_tb(error.__traceback__)))  # the message may quote a cell
         what = messages.say("say.internal", kind=type(error).__name__)
         _fail(messages.with_hint(what, messages.say("say.internal_hint")), 1)
 
@@ -1043,7 +1045,7 @@ def _as_command(given: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     if text:
-        lines = (Line(line) for line in text.splitlines())
+        lines = (Line(messages.plain(line)) for line in text.splitlines())
         click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
 
 

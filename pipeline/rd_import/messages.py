@@ -317,6 +317,14 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "a decision is missing.",
         "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT",
     ),
+    "mapping_too_long": (
+        "{path} is longer than {most} bytes: that is no mapping.",
+        "name the mapping file: --map FILE.toml",
+    ),
+    "mapping_too_deep": (
+        "{path} nests tables too deeply: that is no mapping.",
+        "name the mapping file: --map FILE.toml",
+    ),
     "no_email": ("`{value}` is no e-mail address.", "rd-import forget ana@example.com"),
     "forget_while_running": (
         "run {run} is sending at this moment.",
@@ -654,7 +662,20 @@ def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
     what, hint = ERRORS[key]
     shown = {name: _shown(value) for name, value in facts.items()}
     shown |= _listings(facts)
+    shown = {name: plain(one) if isinstance(one, str) else one for name, one in shown.items()}
     return fill(translate(what), shown), fill(translate(hint), shown)
+
+
+CONTROL: Final = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))},
+    **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+}
+"""What moves a cursor, begins an escape sequence or turns the direction of writing."""
+
+
+def plain(text: str) -> str:
+    """Show terminal escapes and line breaks of a cell, a file's name or a server's text instead of obeying them."""
+    return text.translate(CONTROL)
 
 
 def say(key: str, /, count: float = 1, **facts: object) -> str:
