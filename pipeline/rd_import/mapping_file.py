@@ -69,6 +69,7 @@ RULE: Final[Map[str, Key]] = {
     "scale": Key("number", "What to multiply a number by."),
     "per": Key("text", "A field to divide a number by, such as line_items.quantity."),
     "sum": Key("flag", "The number is added up over the rows of one event."),
+    "when": Key("words", "Column → word: rows with other words have nothing from this rule."),
     "duration": Key(
         "length", "A length of time; `m:ss` or `h:mm` says what 01:32 means.", ("m:ss", "h:mm")
     ),
@@ -210,7 +211,7 @@ class Rule:
     """How one field is fed: one of `column`, `value`, `first_of`, `join`; then what is done to the text, in order.
 
     `path` takes a part of the column's JSON. `values` and `other` translate, `default` fills what is empty. `scale`,
-    `per`, `sum` and `duration` hold for numbers once they are read.
+    `per`, `sum` and `duration` hold for numbers once they are read. `when` leaves rows out that have other words.
     """
 
     column: str | None = None
@@ -230,6 +231,7 @@ class Rule:
     per: str | None = None
     sum: bool = False
     duration: str | None = None
+    when: Map[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str | None:
@@ -237,6 +239,11 @@ class Rule:
         if self.column is None or self.occurrence == 1:
             return self.column
         return f"{self.column} ({self.occurrence})"
+
+    @property
+    def is_constant(self) -> bool:
+        """Tell whether the text is the same in every row."""
+        return self.value is not None and not self.when
 
     @property
     def is_computed(self) -> bool:
@@ -247,10 +254,13 @@ class Rule:
     def columns(self) -> tuple[str, ...]:
         """Name all columns that the rule reads; `{n}` stays as it is."""
         inner = [name for one in (*self.first_of, *self.join) for name in one.columns]
-        return tuple(dict.fromkeys([*([self.name] if self.name else []), *inner]))
+        return tuple(dict.fromkeys([*([self.name] if self.name else []), *inner, *self.when]))
 
     def __str__(self) -> str:
         """Say in words what feeds the field."""
+        if self.when:
+            where = ", ".join(f"{column} = {word}" for column, word in self.when.items())
+            return f"{replace(self, when={})} ({where})"
         if self.value is not None:
             return f'"{self.value}"'
         if self.first_of:
