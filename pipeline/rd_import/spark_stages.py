@@ -121,7 +121,9 @@ def prepare(df: "DataFrame", event_type: str, **words: Any) -> Prepared:
     else:  # equal ids in other letters are one id still
         placed = numbered.repartition(f.lower(f.trim(f.col(f"`{together}`").cast("string"))))
     ordered = placed.sortWithinPartitions(POSITION)  # items of an order stay in order
-    table = ordered.mapInArrow(_preparing(job), _ddl(PREPARED))
+    # Spark reads a dot in a column's name as a step into a structure, so names travel apart.
+    plain = ordered.toDF(*[f"c{place}" for place in range(len(ordered.columns))])
+    table = plain.mapInArrow(_preparing(job, tuple(ordered.columns)), _ddl(PREPARED))
     return Prepared(table, event_type)
 
 
@@ -149,13 +151,16 @@ def send(prepared: Prepared, delivery: Delivery, *, senders: int = 2) -> "DataFr
 # --- on the workers
 
 
-def _preparing(job: Job) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _preparing(
+    job: Job, names: tuple[str, ...]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        first = next(batches, None)
+        named = (batch.rename_columns(list(names)) for batch in batches)
+        first = next(named, None)
         if first is None:
             return
         with tempfile.TemporaryDirectory(prefix="rd-import-") as name:
-            yield from _prepared(job, first, batches, Path(name))
+            yield from _prepared(job, first, named, Path(name))
 
     return run
 
