@@ -21,6 +21,7 @@ Kind = Literal[
     "tables",
 ]  # fmt: skip
 
+MAX_BYTES: Final = 1 << 20  # a mapping of every field of every type is a hundredth of it
 ASSIGNMENT: Final = r"""((?:"[^"]*"|'[^']*'|[\w.-]+)(?:\s*\.\s*(?:"[^"]*"|[\w-]+))*)\s*="""
 NUMBERED: Final = "{n}"
 """Stands in a column's name for the number of an item: `Product Item {n} SKU`."""
@@ -422,7 +423,11 @@ def read_mapping(path: Path) -> Mapping:
         JobError: It cannot be read, or is not of the language; line and key are named.
     """
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise JobError("mapping_too_long", path=path, most=MAX_BYTES)
+        text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise JobError("mapping_unreadable", path=path, reason=reason) from error
@@ -465,6 +470,8 @@ def parse_preset(text: str, name: str) -> Preset:
 def _checked(text: str, name: str, language: Key) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
+    except RecursionError as error:
+        raise JobError("mapping_too_deep", path=name) from error
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = int(place[1]) if place and place[1] else text.count("\n") + 1
