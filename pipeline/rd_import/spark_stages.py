@@ -221,8 +221,11 @@ def _sending(
     delivery: Delivery, event_type: str, run: str
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def start(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        mine = list(batches)
+        if not mine:
+            return
+        table = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(mine).cast(BODIES)))
         with open_session(delivery, SILENT) as session:
-            table = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(list(batches), schema=BODIES)))
             yield from _sent(delivery, EVENT_TYPES[event_type], run, session, table)
 
     return start
