@@ -23,14 +23,15 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace and not postgres"
+	$(BIN)/pytest -n $(WORKERS) -m "not browser and not slow and not strace and not postgres"
 
 test-all: test ## test, then run the slow tests and those that need PostgreSQL
 	@missing=; \
 	command -v strace >/dev/null || missing+=' strace'; \
+	command -v chromium >/dev/null || missing+=' chromium'; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=' postgresql'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
-	$(BIN)/pytest -n $(WORKERS) -m "slow or strace or postgres"
+	$(BIN)/pytest -n $(WORKERS) -m "browser or slow or strace or postgres"
 
 lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 	$(BIN)/ruff check .

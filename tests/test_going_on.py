@@ -800,7 +800,7 @@ def test_the_same_content_under_another_key_is_reported_before_it_is_sent(
     shown = rd_import("check", *words, "--key", "email").json["preview"]
     assert (shown["same_content"], shown["twins"], shown["already_accepted"]) == (20, 0, 0)
     seen = rd_import("check", tmp_path / "a.csv", *TYPE, "--key", "email").out
-    assert "  20 events with the very content of others sent before under another key" in seen
+    assert "20 events have the very content of others sent before under another key" in seen
     assert registered(sandbox) == dict.fromkeys(range(1, 21), 1)
 
 
@@ -813,6 +813,6 @@ def test_the_same_content_twice_in_one_file_is_reported_before_it_is_sent(
     file.write_text("\n".join(lines) + "\n", "utf-8")
     done = rd_import("check", file, *CONVERSION, "--json")
     assert (done.json["preview"]["twins"], done.json["events"]) == (2, 4)
-    assert "2 events with the very content of others in this input" in (
+    assert "2 events have the very content of others in this input" in (
         rd_import("check", file, *CONVERSION).out
     )

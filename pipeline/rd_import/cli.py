@@ -507,6 +507,20 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
 
 
 @cli.command()
+@click.argument("audit", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_with(*_OUTPUT)
+def report(audit: Path, **given: Any) -> None:
+    """Write the report of AUDIT, one HTML page, beside it."""
+    from rd_import.report import write_report
+
+    path = write_report(audit)
+    if given["as_json"]:
+        _print_json(report=str(path))
+    else:
+        click.echo(messages.say("result.report", path=path))
+
+
+@cli.command()
 @click.argument("email")
 @_with(_LEDGER, *_ACCOUNT, *_OUTPUT)
 def probe(email: str, **given: Any) -> None:
@@ -1085,8 +1099,9 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
 def _show(result: RunResult, given: dict[str, Any]) -> None:
     from rd_import.terminal import result_text
 
+    report = _report_of(result)
     if not given["as_json"]:
-        click.echo(result_text(result, look=Look.of(sys.stdout)))
+        click.echo(result_text(result, report=report, look=Look.of(sys.stdout)))
         return
     _print_json(
         run_id=result.run_id,
@@ -1096,12 +1111,25 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
         requests=result.requests,
         audit=str(result.audit_path),
         rejected_file=[str(path) for path in result.rejected_paths],
-        report=None,
+        report=report and str(report),
         stopped_by=result.stopped_by,
         proof=result.proof,
         run_folder=str(result.run_folder),
         exit_code=result.exit_code,
     )
+
+
+def _report_of(result: RunResult) -> Path | None:
+    """Write the report of a run; that it cannot be written does not undo the run."""
+    from rd_import.report import write_report
+
+    if result.audit_path is None:
+        return None
+    try:
+        return write_report(result.audit_path)
+    except RdImportError as error:
+        _say(str(error))
+        return None
 
 
 def _print_json(**facts: object) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from rd_import.catalogue import fill, number, translate, translate_many
+from rd_import.report_texts import REPORT
 from rd_import.screen_texts import SCREENS, Text
 
 ERRORS: Final[Mapping[str, tuple[str, str]]] = {
@@ -290,6 +291,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the audit `{path}` cannot be written: {reason}.",
         "name another place: --audit PATH",
     ),
+    "cannot_write_report": (
+        "the report `{path}` cannot be written: {reason}.",
+        "free space or change the folder's permissions, then: rd-import report AUDIT",
+    ),
     "cannot_write_folder": (
         "`{path}` cannot be written: {reason}.",
         "free space, change its permissions, or name another place: --run-dir DIR",
@@ -559,6 +564,10 @@ WORDS: Final[Mapping[str, str]] = {
 """Parts of sentences."""
 
 
+SAID: Final[Mapping[str, Text]] = {**SCREENS, **REPORT}
+"""What `say` says."""
+
+
 def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
     """Give an exception's sentence and hint."""
     what, hint = ERRORS[key]
@@ -569,9 +578,16 @@ def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
 
 def say(key: str, /, count: float = 1, **facts: object) -> str:
     """Give a text of the screens; `count` chooses between its forms and is a fact itself."""
-    text = SCREENS[key]
+    text = SAID[key]
     chosen = translate(text) if isinstance(text, str) else translate_many(*text, int(count))
     return fill(chosen, {"count": count, **facts})
+
+
+def pattern(key: str) -> str:
+    """Give a text with its places still open, for a script that fills them."""
+    text = SAID[key]
+    assert isinstance(text, str)  # scripts take no plurals
+    return translate(text)
 
 
 def with_hint(what: str, hint: str) -> str:
@@ -630,8 +646,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
     ):
         for key, text in globals()[name].items():
             yield f"{name}.{key}", text
-    for key, text in SCREENS.items():
-        yield key, text
+    yield from SAID.items()
 
 
 def translatable(text: str) -> bool:

@@ -174,6 +174,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "result.requests": ("{count:n} request", "{count:n} requests"),
     "result.audit": "audit: {path}",
     "result.rejected": "rejected rows: {path}",
+    "result.report": "report: {path}",
     "result.stopped": "the run stopped: {proof}",
     "result.account": (
         "check that the token is valid and that plan and permission include this event, then run it again"

@@ -40,9 +40,9 @@ def preview_text(
     return laid_out(_preview_lines(preview, destination, label), look or Look())
 
 
-def result_text(result: RunResult, *, look: Look | None = None) -> str:
+def result_text(result: RunResult, *, report: Path | None = None, look: Look | None = None) -> str:
     """Write the closing screen: counts that sum, why a run stopped, and what to do next."""
-    return laid_out(_result_lines(result), look or Look())
+    return laid_out(_result_lines(result, report), look or Look())
 
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
@@ -201,7 +201,7 @@ def _cause_lines(cause: Cause) -> Iterator[Line]:
     yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
-def _result_lines(result: RunResult) -> Iterator[Line]:
+def _result_lines(result: RunResult, report: Path | None) -> Iterator[Line]:
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
         yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
@@ -211,6 +211,8 @@ def _result_lines(result: RunResult) -> Iterator[Line]:
     yield Line(say("result.audit", path=result.audit_path))
     for path in result.rejected_paths:
         yield Line(say("result.rejected", path=path))
+    if report is not None:
+        yield Line(say("result.report", path=report))
     for line in _next_steps(result):
         yield Line(say("hint", hint=line), style="title")
 
