@@ -14,7 +14,13 @@ from rd_import.cli import EXIT_CODES
 from rd_import.sandbox import Sandbox
 
 READMES = ("README.md", "README.pt-BR.md")
-PAGES = (*READMES, "CONTRIBUTING.md", "sample_data/README.md", "docs/architecture.md")
+PAGES = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "sample_data/README.md",
+    "docs/architecture.md",
+    "docs/mapping.md",
+)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = dict(re.findall(r"^([a-z-]+):.*## (.+)$", MAKEFILE, flags=re.MULTILINE))
 

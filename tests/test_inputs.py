@@ -275,6 +275,9 @@ def test_a_picture_or_document_is_named_as_such(tmp_path: Path, rd_import: Comma
         "a PDF document": b"%PDF-1.7",
         "a picture": b"\x89PNG\r\n",
         "a 7z archive": b"7z\xbc\xaf\x27\x1c",
+        "an old Excel workbook": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "a web page": b"\xef\xbb\xbf\r\n<HTML><table><tr><td>Pedido</td><td>E-mail</td></tr>",
+        "an XML document": b'<?xml version="1.0"?><Workbook>',
     }.items():
         (tmp_path / "orders.csv").write_bytes(content + bytes(100))
         done = rd_import("check", tmp_path / "orders.csv", *TYPE)

@@ -1,14 +1,18 @@
 """Mapping files: the language, its errors with line and key, and the schema for editors."""
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from command_line import ROOT
 from rd_import.errors import JobError
 from rd_import.mapping_file import (
     LANGUAGE,
+    PRESET,
+    RULE,
     Filter,
     Lookup,
     Mapping,
@@ -19,6 +23,8 @@ from rd_import.mapping_file import (
     parse_preset,
     read_mapping,
 )
+from rd_import.match import takes
+from rdstation_events import EVENT_TYPES
 
 WHOLE = """
 type   = "ECOMMERCE_ORDER_PLACED"
@@ -158,6 +164,28 @@ def test_the_schema_for_editors_is_the_language() -> None:
     )
     assert shipped == json_schema(LANGUAGE)
     assert set(shipped["properties"]) == set(LANGUAGE.keys)
+
+
+def test_the_examples_of_the_page_are_of_the_language() -> None:
+    """What the page shows can be pasted; each field is one of the type's."""
+    page = (ROOT / "docs" / "mapping.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(toml(?: preset)?)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    for language, text in blocks:
+        if language == "toml preset":
+            preset = parse_preset(text, "shop.toml")
+            mapping, types = preset.mapping, preset.feeds
+        else:
+            mapping = parse_mapping(text, "shop.toml")
+            named = mapping.type_by.values if mapping.type_by else None
+            types = tuple((named or {}).values()) or (str(mapping.event_type),)
+        known = [EVENT_TYPES[name] for name in types]
+        assert [one for one in mapping.fields if not any(takes(t, one) for t in known)] == []
+
+
+def test_the_page_names_every_key() -> None:
+    page = (ROOT / "docs" / "mapping.md").read_text(encoding="utf-8")
+    assert [name for name in (*RULE, *LANGUAGE.keys, *PRESET.keys) if name not in page] == []
 
 
 def test_a_preset_must_say_where_it_is_from() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -103,6 +104,11 @@ _PROCESS: Final = secrets.token_hex(4)
 def _temporary(path: Path) -> Path:
     """Name a file that is being written, different for each process."""
     return path.with_name(f"{_PROCESS}.{path.name}.tmp")
+
+
+def audit_place(named: Path | str) -> Path:
+    """Give the place of an audit."""
+    return Path(named)
 
 
 def claim_audit_path(path: Path, *, named: bool) -> None:
@@ -663,6 +669,25 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
         raise JobError(
             "cannot_write_audit", path=target, reason=error.strerror or str(error)
         ) from error
+
+
+def read_audit(path: Path | str) -> pd.DataFrame:
+    """Read an audit as a pandas frame: one row per input row, and the facts of the run in `attrs`.
+
+    Raises:
+        ExportError: It is no audit of ours.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            table, facts = file.read(), file.metadata.metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise ExportError("not_an_audit", path=path) from error
+    if not {"source_file", "row_number", "state", "run_id"} <= set(table.schema.names):
+        raise ExportError("not_an_audit", path=path)
+    whole = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}  # they may be null
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
+    frame.attrs = {k.decode(): v.decode() for k, v in facts.items() if k.startswith(b"rd_import.")}
+    return frame
 
 
 def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, KeyLine]]]:

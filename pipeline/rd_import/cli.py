@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import inspect
 import json
 import logging
@@ -12,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -21,20 +21,19 @@ from click_default_group import DefaultGroup
 from rd_import import messages
 from rd_import.catalogue import LANGUAGES, language_of, speak, translate
 from rd_import.errors import AccountError, JobError, RdImportError
-from rd_import.job import Account, Job, Threshold, is_loopback
+from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.key_line import Policy
 from rd_import.layout import Line, Look, laid_out
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rd_import.ledger_store import Store
+    from rd_import.importer import Watcher
     from rd_import.mapping_file import Mapping
     from rd_import.preview import Preview
-    from rd_import.run_folder import RunFolder
-    from rd_import.sandbox import Sandbox
-    from rd_import.session import Session, Speed
+    from rd_import.send import Sending
+    from rd_import.session import Session
     from rd_import.values import RunResult
 
 JSON_VERSION = 1
@@ -56,9 +55,7 @@ Exit codes, the first that applies:
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
-_LEDGER = click.option(
-    "--ledger", "ledger_named", metavar="PATH|URL", help="Ledger: a file, or postgresql://…"
-)
+_LEDGER = click.option("--ledger", metavar="PATH|URL", help="Ledger: a file, or postgresql://…")
 _ACCOUNT = [
     click.option("--account", "label", help="Name of the account in the ledger."),
     click.option("--base-url", help="Address of the API; plain http for this machine only."),
@@ -251,11 +248,17 @@ def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
 def import_command(**given: Any) -> None:
     """Read, check and send FILE..., and write the audit. Shows a preview and asks before it sends."""
     _configure_logging(verbose=given["verbose"])
+    from rd_import.importer import run
+
     job = _job(given)
     with contextlib.ExitStack() as stack:
-        sandbox = stack.enter_context(_sandbox()) if given["in_sandbox"] else None
-        code = _import(job, _account(given, sandbox), given, stack)
-    _exit(code)
+        if given["in_sandbox"]:
+            job = _in_sandbox(job, given, stack)
+        account = job.account or _account(given)
+        terminal = None if given["yes"] or is_loopback(account.base_url) else _terminal()
+        result = run(replace(job, account=account), watcher=_watcher(given, terminal))
+        _show(result, given)
+    _exit(result.exit_code)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -265,51 +268,32 @@ def check(**given: Any) -> None:
     """Show what would be sent, and send nothing. Needs no credentials."""
     _configure_logging(verbose=given["verbose"])
     job = _job(given)
-    from rd_import.pipeline import SystemClock, prepare, questions, stands
-    from rd_import.terminal import preview_text
+    from rd_import import importer
 
-    clock = SystemClock()
-    folder = prepare(job, clock)
-    try:
-        with contextlib.ExitStack() as stack:
-            session = _known_session(given, stack)
-            ledger, number = (session.ledger, session.number) if session else (None, None)
-            stand = stands(job, folder, ledger, number, clock.now())
-            shown = _preview(folder, ledger, number, stand, job, given)
-        open_ones = questions(job, folder, stand)
-        code = 7 if open_ones else 3 if shown.invalid_rows else 0
-        if given["as_json"]:
-            _print_json(
-                run_id=folder.run_id,
-                rows=shown.rows,
-                events=shown.events,
-                states=_foreseen(shown),
-                requests=0,
-                audit=None,
-                exit_code=code,
-                questions=[str(one) for one in open_ones],
-                preview=shown.as_dict(),
-            )
-        else:
-            click.echo(
-                preview_text(
-                    shown, destination=messages.say("preview.check"), look=Look.of(sys.stdout)
-                )
-            )
-            for one in open_ones:
-                _say(str(one))
-            if not folder.rows:
-                _say(messages.say("say.no_rows"))
-            click.echo("")
-            kept = folder.path if given["run_dir"] else folder.run_id
-            send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
-            click.echo(messages.say("say.to_send", command=send))
-        if given["keep"]:
-            _say(messages.say("say.run_folder", path=folder.path))
-    finally:
-        if not given["keep"]:
-            folder.remove()
-    _exit(code)
+    with contextlib.suppress(AccountError):  # it needs no credentials
+        job = replace(job, account=_account(given))
+    shown = importer.check(job, keep=given["keep"], watcher=_watcher(given, None))
+    if given["as_json"]:
+        _print_json(
+            run_id=shown.run_id,
+            rows=shown.rows,
+            events=shown.events,
+            states=_foreseen(shown),
+            requests=0,
+            audit=None,
+            exit_code=shown.exit_code,
+            questions=shown.questions,
+            preview=shown.as_dict(),
+        )
+    else:
+        if not shown.rows:
+            _say(messages.say("say.no_rows"))
+        kept = shown.run_folder if given["run_dir"] else shown.run_id
+        send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
+        click.echo(messages.say("say.to_send", command=send))
+    if shown.run_folder:
+        _say(messages.say("say.run_folder", path=shown.run_folder))
+    _exit(shown.exit_code)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -322,51 +306,28 @@ def check(**given: Any) -> None:
 def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
     _configure_logging(verbose=given["verbose"])
-    from rd_import.pipeline import SystemClock, stands
+    from rd_import import importer
 
-    with contextlib.ExitStack() as stack:
-        session = _session(_account(given, None), given, stack)
-        folder, audit_path = _pending_run(session, run, given)
-        job = _job_of(folder, given)
-        _refuse_open_questions(job, folder, session)
-        stand = stands(job, folder, session.ledger, session.number, SystemClock().now())
-        total = stand.to_send(folder.events)
-        code = _deliver(job, folder, audit_path, session, given, total=total)
-    _exit(code)
+    result = importer.resume(run, how=_delivery(given), watcher=_watcher(given, None))
+    _show(result, given)
+    _exit(result.exit_code)
 
 
 @cli.command()
 @_with(_LEDGER, *_OUTPUT)
 def status(**given: Any) -> None:
     """List the runs of the ledger, and what each is waiting for."""
-    from rd_import.ledger import Ledger
-    from rd_import.ledger_rows import from_us
+    from rd_import.importer import ledger_store, runs
     from rd_import.terminal import status_text
 
-    with contextlib.closing(_ledger_store(given)) as store:
+    with contextlib.closing(ledger_store(given["ledger"])) as store:
         name, there = store.name, store.exists()
+    found = runs(given["ledger"])
     if not there:
         _say(messages.say("status.no_ledger", path=name))
-        if given["as_json"]:
-            _print_json(runs=[])
-        return
-    with Ledger.open(store) as ledger:
-        found = [
-            {
-                "run_id": run["run"],
-                "event_type": run["event_type"],
-                "account": run["scope"],
-                "started_at": from_us(run["started_us"]),
-                "finished_at": from_us(run["finished_us"]),
-                "running": ledger.is_running(run["run"]),
-                "states": json.loads(run["states"]) if run["states"] else None,
-                "audit": run["audit_path"],
-            }
-            for run in ledger.runs()
-        ]
     if given["as_json"]:
         _print_json(runs=found)
-    else:
+    elif there:
         click.echo(status_text(found, ledger=name))
 
 
@@ -405,45 +366,19 @@ def resolve(
     Without a decision among the options, each row is shown with its contact, and asked about.
     """
     _configure_logging(verbose=given["verbose"])
-    from rd_import.pipeline import SystemClock
-    from rd_import.resolve import decide_all, unknown_events
+    from rd_import import importer
 
-    with contextlib.ExitStack() as stack:
-        session = _session(_account(given, None), given, stack)
-        folder, audit_path = _run_folder(session, run, needs_bodies=False)
-        chosen = unknown_events(
-            folder,
-            session.ledger,
-            session.number,
-            only=_lines_of(only),
-            decided=decision == "withdraw",
-        )
-        if not chosen:
-            raise JobError("nothing_to_resolve", run=run)
-        if decision is None:
-            decisions = _ask_each(chosen, why)
-        elif not why:
-            raise JobError("resolve_how")
-        else:
-            decisions = [(event, decision, why) for event in chosen]
-        now = SystemClock().now()
-        done = decide_all(session.ledger, session.number, decisions, by=getpass.getuser(), now=now)
-        for event, refused in done.refused:
-            _say(
-                messages.say(
-                    "resolve.refused", row=event.row_number, why=messages.unresolvable(refused)
-                )
-            )
-        _say(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
-        job = _job_of(folder, given)
-        if done.ordered and not folder.has_bodies:
-            _say(messages.say("resolve.bodies_gone"))
-        if done.ordered and folder.has_bodies:
-            total = len(done.ordered)
-            code = _deliver(job, folder, audit_path, session, given, only=done.ordered, total=total)
-        else:
-            code = _rewrite_audit(folder, audit_path, session, given)
-    _exit(code)
+    result = importer.resolve(
+        run,
+        decision or "",
+        why=why or "",
+        only=_lines_of(only),
+        ask=None if decision else lambda chosen: _ask_each(chosen, why),
+        how=_delivery(given),
+        watcher=_watcher(given, None),
+    )
+    _show(result, given)
+    _exit(result.exit_code)
 
 
 @cli.group("ledger")
@@ -462,14 +397,9 @@ def ledger_group() -> None:
 @_with(_LEDGER, *_OUTPUT)
 def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
     """Take over what AUDIT... know: accepted events, and those in doubt. Open audits (.open) count as in doubt."""
-    from rd_import.audit import keys_of_audit
-    from rd_import.ledger import Ledger
+    from rd_import.importer import add_audits
 
-    changed = {}
-    with Ledger.open(_ledger_store(given)) as ledger:
-        for path in audits:
-            facts, known = keys_of_audit(path)
-            changed[str(path)] = ledger.join(ledger.account(facts["rd_import.scope"]), known)
+    changed = add_audits(audits, ledger=given["ledger"])
     if given["as_json"]:
         _print_json(audits=changed)
     for name, count in changed.items():
@@ -486,14 +416,9 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
 @_with(_LEDGER, *_OUTPUT)
 def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
     """Verify that the ledger is whole and holds all that AUDIT... say was accepted; exit 1 with the differences."""
-    from rd_import.ledger import Ledger
-    from rd_import.ledger_check import differences
+    from rd_import.importer import check_ledger
 
-    with contextlib.closing(_ledger_store(given)) as store:
-        if not store.exists():
-            raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as ledger:
-        found = differences(ledger, audits)
+    found = check_ledger(audits, ledger=given["ledger"])
     if given["as_json"]:
         _print_json(differences=found, exit_code=1 if found else 0)
     for line in found[:20]:
@@ -526,10 +451,10 @@ def report(audit: Path, **given: Any) -> None:
 def probe(email: str, **given: Any) -> None:
     """Find out on your own test contact EMAIL what the API's pages leave open, and remember it for the account."""
     _configure_logging(verbose=given["verbose"])
+    from rd_import.importer import open_session
     from rd_import.probe import run_probe
 
-    with contextlib.ExitStack() as stack:
-        session = _session(_account(given, None), given, stack)
+    with open_session(_delivery(given), _watcher(given, None)) as session:
         terminal = _terminal()
 
         def ask(question: str) -> bool:
@@ -667,13 +592,10 @@ def _job(given: dict[str, Any]) -> Job:
         max_invalid=Threshold.parse(given["max_invalid"]),
         min_rows=given["min_rows"],
         key=given["key"],
-        policy=Policy(
-            resend_unknown=given["on_unknown"] == "resend", send_changed=given["changed"] == "send"
-        ),
         past=given["past"],
         repeats=given["repeats"],
         max_age_days=given["max_age"],
-        **_stops(given),
+        **_how(given),
     )
 
 
@@ -689,33 +611,6 @@ def _mapping(named: str | None) -> Mapping:
     return preset.mapping if preset is not None else read_mapping(path)
 
 
-def _job_of(folder: RunFolder, given: dict[str, Any]) -> Job:
-    """Make the job of a run that is on disk: what shapes its events is settled, how it is sent is given anew."""
-    asked = folder.facts["asked"]
-    return Job(
-        exports=tuple(export["path"] for export in folder.facts["exports"]),
-        event_type=folder.facts["event_type"],
-        policy=Policy(
-            resend_unknown=given.get("on_unknown") == "resend", send_changed=asked["send_changed"]
-        ),
-        past=asked["past"],
-        repeats=asked["repeats"],
-        max_age_days=asked["max_age_days"],
-        max_invalid=Threshold.parse(asked["max_invalid"]),
-        min_rows=asked["min_rows"],
-        **_stops(given),
-    )
-
-
-def _stops(given: dict[str, Any]) -> dict[str, Any]:
-    if "max_unknown" not in given:
-        return {}
-    return {
-        "max_unknown": given["max_unknown"],
-        "max_refused": Threshold.parse(given["max_refused"]),
-    }
-
-
 def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict[str, str]:
     pairs = {}
     for word in words:
@@ -726,281 +621,96 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
     return pairs
 
 
-def _named_ledger(given: dict[str, Any]) -> str | None:
-    return given["ledger_named"] or os.environ.get("RD_IMPORT_LEDGER") or None
-
-
-def _ledger_store(given: dict[str, Any]) -> Store:
-    from rd_import.ledger_store import store_of
-    from rd_import.session import default_ledger_path
-
-    return store_of(_named_ledger(given) or default_ledger_path())
-
-
-def _account(given: dict[str, Any], sandbox: Sandbox | None) -> Account:
-    if sandbox is not None:
-        return Account(token=sandbox.token, base_url=sandbox.url, label=given["label"] or "sandbox")
+def _account(given: dict[str, Any]) -> Account:
     return Account.from_env(base_url=given["base_url"], label=given["label"])
 
 
-def _speed(given: dict[str, Any]) -> Speed:
-    from rd_import.session import Speed
-
-    return Speed.of(plan=given["plan"], rate=given["rate"])
+def _delivery(given: dict[str, Any]) -> Delivery:
+    return Delivery(account=_account(given), **_how(given))
 
 
-@contextlib.contextmanager
-def _sandbox() -> Iterator[Sandbox]:
+def _how(given: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields of `Delivery` but the account, which `check` does without."""
+    policy = Policy(
+        resend_unknown=given.get("on_unknown") == "resend",
+        send_changed=given.get("changed") == "send",
+    )
+    how = {
+        "ledger": given["ledger"],
+        "audit_path": given.get("audit_path"),
+        "policy": policy,
+        "plan": given.get("plan"),
+        "rate": given.get("rate"),
+    }
+    if "max_unknown" in given:
+        how["max_unknown"] = given["max_unknown"]
+        how["max_refused"] = Threshold.parse(given["max_refused"])
+        how["timeout_s"] = given["timeout"]
+    return how
+
+
+def _in_sandbox(job: Job, given: dict[str, Any], stack: contextlib.ExitStack) -> Job:
+    """Start a practice server, and keep ledger and run folder only as long as it runs."""
+    from tempfile import TemporaryDirectory
+
     from rd_import.sandbox import Sandbox
 
-    with Sandbox() as server:
-        yield server
-
-
-def _session(
-    account: Account,
-    given: dict[str, Any],
-    stack: contextlib.ExitStack,
-    own_ledger: Path | None = None,
-) -> Session:
-    from rd_import.session import Session
-
-    named = own_ledger or _named_ledger(given)
-    announce = (
-        (lambda _: None) if own_ledger else _announce_ledger
-    )  # a practice run has a ledger of its own
-    opened = Session.open(
-        account, named, timeout_s=given.get("timeout", 60.0), on_new_ledger=announce
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="rd-import-")))
+    server = stack.enter_context(Sandbox())
+    account = Account(token=server.token, base_url=server.url, label=given["label"] or "sandbox")
+    return replace(
+        job,
+        account=account,
+        ledger=job.ledger or folder / "ledger.db",
+        run_dir=job.run_dir or folder / "runs",
     )
-    return stack.enter_context(opened)
-
-
-def _known_session(given: dict[str, Any], stack: contextlib.ExitStack) -> Session | None:
-    """Open what a run would use, if ledger and credentials are there already; `check` makes none."""
-    with contextlib.closing(_ledger_store(given)) as store:
-        if not store.exists():
-            return None
-    try:
-        account = _account(given, None)
-    except AccountError:
-        return None
-    return _session(account, given, stack)
-
-
-def _announce_ledger(name: str) -> None:
-    what = messages.say("say.new_ledger", path=name)
-    _say(messages.with_hint(what, messages.say("say.new_ledger_hint")))
 
 
 # --- the main job ------------------------------------------------------------------------------------------------
 
 
-def _import(job: Job, account: Account, given: dict[str, Any], stack: contextlib.ExitStack) -> int:
-    from rd_import.audit import claim_audit_path, default_audit_path
-    from rd_import.pipeline import (
-        SystemClock,
-        event_type_named,
-        prepare,
-        questions,
-        refuse,
-        stands,
-        unfinished_run,
-    )
+def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
+    """Make who shows a run to a person, and asks on the terminal if there is one."""
+    from rd_import.importer import Watcher
+    from rd_import.progress import Progress, progress_on
     from rd_import.terminal import preview_text
 
-    clock = SystemClock()
-    started = clock.now()
-    if job.said.event_type is not None:
-        event_type_named(job.said.event_type, job.exports)
-    practice = is_loopback(account.base_url)
-    terminal = None if given["yes"] or practice else _terminal()
-    _speed(given).pace(account)
-    audit_path = given["audit_path"] or default_audit_path(job.exports[0], started)
-    claim_audit_path(audit_path, named=given["audit_path"] is not None)
-    folder = prepare(job, clock)
-    types = folder.facts["event_types"]
-    if account.uses_api_key and types != ["CONVERSION"]:
-        folder.remove()
-        raise JobError("only_conversions", event_type=folder.facts["event_type"])
-    if given["in_sandbox"]:
-        stack.callback(folder.remove)  # the server that it was sent to ends with this run
-    own = folder.path / "ledger.db" if given["in_sandbox"] and not given["ledger_named"] else None
-    unsent = stack.enter_context(_removed_unless_sent(folder))
-    session = _session(account, given, stack, own)
-    earlier = unfinished_run(job, folder, session.ledger, session.number)
-    if earlier is not None:
-        unsent.close()
-        folder, audit_path = earlier[0], given["audit_path"] or earlier[1]
-        _say(messages.say("say.going_on", run=folder.run_id))
-    stand = stands(job, folder, session.ledger, session.number, clock.now())
-    one_each = account.uses_api_key
-    shown = _preview(folder, session.ledger, session.number, stand, job, given, one_each=one_each)
-    if not given["as_json"]:
-        click.echo(
-            preview_text(
-                shown,
-                destination=account.base_url,
-                label=account.label if session.trusted_label else None,
-                look=Look.of(sys.stdout),
-            )
-        )
-        click.echo("")
-    if not folder.rows:
-        _say(messages.say("say.no_rows"))
-    open_ones = questions(job, folder, stand)
-    for one in open_ones:
-        warns = practice and one.key != "open_questions"
-        _say(f"{one}\n{messages.say('say.practice')}" if warns else str(one))
-    if practice:
-        open_ones = [one for one in open_ones if one.key == "open_questions"]
-    if open_ones:
-        why = str(open_ones[0]).partition("\n")[0]
-        result = refuse(folder, audit_path=audit_path, started=started, clock=clock, why=why)
-        _show(result, given)
-        return result.exit_code
-    if terminal is not None and not _confirmed(terminal, shown, account):
-        raise click.Abort
-    unsent.pop_all()
-    return _deliver(job, folder, audit_path, session, given, total=shown.to_send)
+    class Person(Watcher):
+        def says(self, text: str) -> None:
+            _say(text)
 
+        def begins_ledger(self, name: str) -> None:
+            if not given.get("in_sandbox"):  # a practice run has a ledger of its own
+                what = messages.say("say.new_ledger", path=name)
+                _say(messages.with_hint(what, messages.say("say.new_ledger_hint")))
 
-def _deliver(
-    job: Job,
-    folder: RunFolder,
-    audit_path: Path,
-    session: Session,
-    given: dict[str, Any],
-    *,
-    total: int,
-    only: frozenset[bytes] | None = None,
-) -> int:
-    from rd_import.pipeline import SystemClock, deliver
-    from rd_import.progress import Progress, progress_on
+        def sees(self, shown: Preview, session: Session | None, *, sends: bool) -> None:
+            if given["as_json"]:
+                return
+            destination = messages.say("preview.check")
+            label = None
+            if sends and session is not None:
+                destination = session.account.base_url
+                label = session.account.label if session.trusted_label else None
+            look = Look.of(sys.stdout)
+            click.echo(preview_text(shown, destination=destination, label=label, look=look))
+            click.echo("")
 
-    clock = SystemClock()
-    session.service.ready()
-    pace = _speed(given).pace(session.account)
-    with (
-        _until_asked_to_stop(session.exchange.wake) as stop_asked,
-        progress_on(sys.stderr, Progress(total, pace.interval_s)) as on_progress,
-    ):
-        result = deliver(
-            folder,
-            job=job,
-            audit_path=audit_path,
-            ledger=session.ledger,
-            account=session.number,
-            exchange=session.exchange,
-            clock=clock,
-            pace=pace,
-            started=clock.now(),
-            stop_asked=stop_asked,
-            on_progress=on_progress,
-            only=only,
-        )
-    _show(result, given)
-    return result.exit_code
+        def approves(self, shown: Preview, account: Account) -> None:
+            if terminal is not None and not _confirmed(terminal, shown, account):
+                raise click.Abort
 
+        @contextlib.contextmanager
+        def accompanies(
+            self, events: int, interval_s: float, wake: Callable[[], None]
+        ) -> Iterator[tuple[Callable[[], bool], Callable[[Sending], None]]]:
+            with (
+                _until_asked_to_stop(wake) as stop_asked,
+                progress_on(sys.stderr, Progress(events, interval_s)) as on_progress,
+            ):
+                yield stop_asked, on_progress
 
-def _removed_unless_sent(folder: RunFolder) -> contextlib.ExitStack:
-    """Remove a run folder, which holds people's data, however the command ends, unless sending begins."""
-    unsent = contextlib.ExitStack()
-    unsent.callback(folder.remove)
-    return unsent
-
-
-def _refuse_open_questions(job: Job, folder: RunFolder, session: Session) -> None:
-    """A preview that was kept and never sent is asked about like any other."""
-    from rd_import.pipeline import SystemClock, questions, stands
-
-    if folder.facts.get("decided") or is_loopback(session.account.base_url):
-        return
-    stand = stands(job, folder, session.ledger, session.number, SystemClock().now())
-    for one in questions(job, folder, stand):
-        raise one
-
-
-def _rewrite_audit(
-    folder: RunFolder, audit_path: Path, session: Session, given: dict[str, Any]
-) -> int:
-    from rd_import.pipeline import SystemClock, conclude
-    from rd_import.send import Sending
-
-    clock = SystemClock()
-    result = conclude(
-        folder,
-        session.ledger,
-        session.number,
-        audit_path,
-        Sending(),
-        started=clock.now(),
-        clock=clock,
-    )
-    _show(result, given)
-    return result.exit_code
-
-
-def _pending_run(
-    session: Session, run: str | None, given: dict[str, Any]
-) -> tuple[RunFolder, Path]:
-    """Find the run to go on with: the named one, or the newest with rows left to send."""
-    if run is not None:
-        folder, audit_path = _run_folder(session, run)
-        return folder, given["audit_path"] or audit_path
-    for one in session.ledger.runs():
-        states = json.loads(one["states"]) if one["states"] else {"not_sent": 1}
-        mine = one["account"] == session.number and not session.ledger.is_running(one["run"])
-        if mine and any(states.get(state) for state in ("not_sent", "deferred")):
-            folder, audit_path = _run_folder(session, one["run"])
-            return folder, given["audit_path"] or audit_path
-    raise JobError("nothing_to_resume", path=session.ledger.store.name)
-
-
-def _run_folder(session: Session, run: str, *, needs_bodies: bool = True) -> tuple[RunFolder, Path]:
-    """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet."""
-    from rd_import.audit import default_audit_path
-    from rd_import.pipeline import SystemClock
-    from rd_import.run_folder import RunFolder, state_folder
-
-    found = next((one for one in session.ledger.runs() if one["run"] == run), None)
-    kept = Path(run) if Path(run).is_dir() else state_folder() / "runs" / run
-    if found is None and not kept.is_dir():
-        raise JobError("no_such_run", run=run, path=session.ledger.store.name)
-    if found is None:
-        folder = RunFolder.open(kept)
-        return folder, default_audit_path(folder.facts["exports"][0]["path"], SystemClock().now())
-    if found["account"] != session.number:
-        raise JobError("other_account", run=run, scope=found["scope"])
-    if session.ledger.is_running(run):
-        raise JobError("is_running", run=run)
-    folder = RunFolder.open(Path(found["folder"]))
-    if needs_bodies and not folder.has_bodies:
-        raise JobError("bodies_gone", run=run)
-    return folder, Path(found["audit_path"])
-
-
-def _preview(
-    folder: RunFolder,
-    ledger: Any,
-    number: int | None,
-    stand: Any,
-    job: Job,
-    given: dict[str, Any],
-    *,
-    one_each: bool = False,
-) -> Preview:
-    from rd_import.preview import preview
-
-    per_minute = _speed(given).per_minute or 1e9
-    return preview(
-        folder,
-        ledger,
-        number,
-        stand,
-        max_body=job.max_body,
-        per_minute=per_minute,
-        one_each=one_each,
-    )
+    return Person()
 
 
 def _foreseen(shown: Preview) -> dict[str, int]:
@@ -1045,7 +755,7 @@ def _is_yes(answer: str) -> bool:
     return answer.strip().lower() in {"y", "yes", "s", "sim"}
 
 
-def _ask_each(chosen: list[Any], why: str | None) -> list[tuple[Any, str, str]]:
+def _ask_each(chosen: Sequence[Any], why: str | None) -> list[tuple[Any, str, str]]:
     """Show each unknown event with its contact and the consequence of each decision, and ask."""
     from rd_import.terminal import unknown_event_text
 

@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from rd_import.errors import AccountError, JobError
@@ -117,12 +117,53 @@ class Threshold:
         return f"{self.share * 100:g}%" if self.share is not None else str(self.count)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One import, as asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How events are sent, whatever they are.
 
     Args:
-        exports: Files, folders or glob patterns, in the order in which their rows count.
+        account: Where to; None stands for the one that the environment names (`Account.from_env`).
+        ledger: Path, or address such as `postgresql://…`; None stands for `RD_IMPORT_LEDGER`, else the one in the
+            user's state folder.
+        audit_path: Where the audit goes; None stands for `<stem>.<UTC start>.audit.parquet`.
+        policy: What may be sent beyond what is free: contents in doubt, changed contents.
+        plan: The account's plan, which says how many requests a minute it may make; None stands for `basic`.
+        rate: Requests a minute, in place of the plan's; 0 is unpaced, for this machine only.
+        timeout_s: Seconds to wait for an answer.
+        max_unknown: Requests without a usable answer in 24 hours that stop a run.
+        max_refused: More events refused than this, of those decided, stop a run.
+    """
+
+    account: Account | None = None
+    ledger: Path | str | None = field(default=None, repr=False)  # an address may hold a password
+    audit_path: Path | str | None = None
+    policy: Policy = field(default_factory=Policy)
+    plan: str | None = None
+    rate: float | None = None
+    timeout_s: float = 60.0
+    max_unknown: int = 10
+    max_refused: Threshold = Threshold(share=0.01)
+
+    def __post_init__(self) -> None:
+        if self.plan is not None and self.plan not in api_facts.REQUESTS_PER_MINUTE:
+            raise JobError(
+                "unknown_plan", value=self.plan, known=", ".join(api_facts.REQUESTS_PER_MINUTE)
+            )
+
+    def max_refused_allows(self, refused: int, decided: int) -> bool:
+        """Tell whether a run may go on after so many refusals; a share allows twenty at least."""
+        if self.max_refused.share is not None and refused <= REFUSED_AT_LEAST:
+            return True
+        return not self.max_refused.exceeded(refused, decided)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Delivery):
+    """One import, as asked for; `Delivery` says how it is sent.
+
+    Args:
+        exports: Files, folders, glob patterns and addresses; pandas and polars frames, Arrow tables and readers. In
+            the order in which their rows count.
         event_type: One of `rdstation_events.CURRENT_TYPES`; empty where the mapping says it.
         mapping: A mapping file's content; what stands beside it in the job wins.
         type_by: A column that tells each row's type, as the export's preset suggests.
@@ -136,22 +177,17 @@ class Job:
         decimal: Decimal mark of amounts, `.` or `,`; the other one may group thousands. None where the columns tell.
         dates: Order of day and month in dates such as 01/02/2026: `dmy`, `mdy` or `ymd`. None where the columns tell.
         timezone: IANA zone of times that name none; None stands for America/Sao_Paulo, and the preview says so.
-        audit_path: Where the audit goes; None stands for `<stem>.<UTC start>.audit.parquet`.
-        ledger_path: The ledger's file; None stands for the one in the user's state folder.
         run_dir: Where the run folder goes; None stands for the user's state folder.
         max_body: Largest request body in bytes.
         max_invalid: More invalid rows than this, and nothing is sent.
         min_rows: Fewer rows than this, and nothing is sent.
         key: Columns that make an event unique in place of the type's identity; they need not be sent.
-        policy: What may be sent beyond what is free: contents in doubt, changed contents.
         past: `send` or `skip` events older than `max_age_days`; None leaves the question open.
         repeats: `send` or `skip` events of a weak identity that another file brought; None leaves it open.
         max_age_days: Age from which an event is of the past.
-        max_unknown: Requests without a usable answer in 24 hours that stop a run.
-        max_refused: More events refused than this, of those decided, stop a run.
     """
 
-    exports: tuple[str, ...]
+    exports: Sequence[Any]
     event_type: str = ""
     mapping: Said = field(default_factory=Said)
     type_by: str | None = None
@@ -165,27 +201,29 @@ class Job:
     decimal: str | None = None
     dates: str | None = None
     timezone: str | None = None
-    audit_path: Path | None = None
-    ledger_path: Path | None = None
     run_dir: Path | None = None
     max_body: int = api_facts.MAX_BODY_BYTES
     max_invalid: Threshold = Threshold(share=0.5)
     min_rows: int = 0
     key: tuple[str, ...] = ()
-    policy: Policy = field(default_factory=Policy)
     past: str | None = None
     repeats: str | None = None
     max_age_days: float = 7
-    max_unknown: int = 10
-    max_refused: Threshold = Threshold(share=0.01)
 
     def __post_init__(self) -> None:
+        Delivery.__post_init__(self)
+        object.__setattr__(self, "exports", _several(self.exports))
         if not self.exports:
             raise JobError("no_exports")
         if self.max_body > api_facts.MAX_BODY_BYTES or self.max_body < 1000:
             raise JobError("bad_max_body", value=self.max_body, limit=api_facts.MAX_BODY_BYTES)
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise JobError("bad_delimiter", value=self.delimiter)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name the exports to a person."""
+        return tuple(name_of(one, place) for place, one in enumerate(self.exports))
 
     @property
     def said(self) -> Said:
@@ -204,8 +242,12 @@ class Job:
             lookups=tuple(Lookup(one) for one in self.lookups),
         ).over(self.mapping)
 
-    def max_refused_allows(self, refused: int, decided: int) -> bool:
-        """Tell whether a run may go on after so many refusals; a share allows twenty at least."""
-        if self.max_refused.share is not None and refused <= REFUSED_AT_LEAST:
-            return True
-        return not self.max_refused.exceeded(refused, decided)
+
+def _several(exports: Any) -> tuple[Any, ...]:
+    """Take one export for a list of one: a text, a path, or a frame."""
+    return tuple(exports) if isinstance(exports, list | tuple) else (exports,)
+
+
+def name_of(export: Any, place: int) -> str:
+    """Name an export to a person: a path or address as it is, a frame by its place among them."""
+    return str(export) if isinstance(export, str | Path) else f"frame-{place + 1}"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rd_import.catalogue import fill, number, translate, translate_many
 from rd_import.report_texts import REPORT
@@ -31,7 +31,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "not_csv_or_parquet": (
         "`{path}` is {kind}, not CSV or Parquet.",
-        "save or unpack it as CSV first",
+        "open it and save it as CSV or .xlsx, or export it as CSV, first",
     ),
     "binary_file": (
         "`{path}` is no text: it holds NUL bytes.",
@@ -86,6 +86,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "no_type": (
         "no event type was named.",
         "add --type with one of: {types}",
+    ),
+    "no_type_of_preset": (
+        "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
+        "add --type with one of them{or_type_by}",
     ),
     "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
     "removed_type": (
@@ -311,6 +315,11 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "the ledger `{path}` cannot be used: {reason}.",
         "keep the file: it is the record of what was sent; restore it or make space, then run the same command again",
     ),
+    "no_frame": (
+        "{name} of the job's exports is no table: {reason}.",
+        "give a path, a pandas or polars frame, an Arrow table or a reader of Arrow batches, with one row of names",
+    ),
+    "unknown_plan": ("there is no plan `{value}`.", "name one of: {known}"),
     "ledger_unreachable": (
         "the ledger `{path}` cannot be used: {reason}",
         "mend the address, the server, the role's rights or its password (PGPASSWORD, ~/.pgpass), then run the same "
@@ -454,6 +463,19 @@ FORMATS: Final[Mapping[str, str]] = {
     "jsonl": "JSON Lines",
 }
 
+FOREIGN: Final[Mapping[str, str]] = {
+    "pdf": "a PDF document",
+    "picture": "a picture",
+    "rar": "a RAR archive",
+    "7z": "a 7z archive",
+    "database": "a database",
+    "damaged": "damaged",
+    "web page": "a web page (some shops give it the name .xls; an error page looks like this too)",
+    "xml": "an XML document",
+    "old workbook": "an old Excel workbook (.xls)",
+}
+"""What people pick by mistake."""
+
 FINDINGS: Final[Mapping[str, str]] = {
     "encoding": "encoding {value}",
     "delimiter": "delimiter {value!r}",
@@ -559,6 +581,7 @@ WORDS: Final[Mapping[str, str]] = {
     "its_fields": "its fields are {names}",
     "earlier_line": "an earlier line",
     "nothing": "nothing",
+    "or_flags": ", or let a column decide row by row: {flags}",
     "known_are": "; known are {names}",
 }
 """Parts of sentences."""
@@ -635,6 +658,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
                     yield f"{name}.{key}", text
     for name in (
         "FORMATS",
+        "FOREIGN",
         "FINDINGS",
         "EVIDENCE",
         "CONFIDENCE",
@@ -703,6 +727,11 @@ def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
     return fill(translate(what), facts), fill(translate(why), facts)
 
 
+def type_by_flag(column: str) -> str:
+    """Write the flag that lets a column decide on the event types."""
+    return f"--type-by {_shell(column)}"
+
+
 def rename_flag(field: str, column: str) -> str:
     """Write the flag that lets a column feed a field."""
     return f"--rename {field}={_shell(column)}"
@@ -741,6 +770,10 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     if "wanted" in facts:
         made["wanted_words"] = translate(KINDS[str(facts["wanted"])])
         made["given"] = f"`{facts['given']}`"[:80]
+    if "type_by" in facts:
+        columns_named = [type_by_flag(str(one)) for one in cast("list[str]", facts["type_by"])]
+        either = fill(word("or_flags"), {"flags": ", ".join(columns_named)})
+        made["or_type_by"] = either if columns_named else ""
     if "origins" in facts:
         made["said_words"] = str(facts["origins"]) or word("nothing")
     if "known" in facts:
@@ -751,6 +784,9 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
         flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
         made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
+    kind = facts.get("kind")
+    if kind in FOREIGN:
+        made["kind"] = translate(FOREIGN[str(kind)])
     fields = facts.get("fields")
     if isinstance(fields, list):
         made["fields_hint"] = (

@@ -20,7 +20,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from rd_import.audit import Audit, masked, open_audit_path, write_audit, write_open_audit
+from rd_import.audit import (
+    Audit,
+    audit_place,
+    masked,
+    open_audit_path,
+    write_audit,
+    write_open_audit,
+)
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.choose import Choice, choose
 from rd_import.encode import encode, identity_text
@@ -32,8 +39,8 @@ from rd_import.job import Job
 from rd_import.ledger import Ledger
 from rd_import.lookup import LookupTable, look_up, lookup_table
 from rd_import.mapping import map_rows
-from rd_import.mapping_file import Mapping, Preset, TypeBy
-from rd_import.match import Matching, in_common, match, match_columns
+from rd_import.mapping_file import Mapping, Preset, Rule, TypeBy
+from rd_import.match import Fed, Matching, in_common, match, match_columns
 from rd_import.names import Names, folded
 from rd_import.plan import (
     LOWEST_CONTACT_LIMIT,
@@ -88,12 +95,23 @@ def event_types_of(job: Job, presets: Sequence[Preset | None]) -> tuple[EventTyp
     elif said.event_type is not None:
         names = [said.event_type]
     else:
-        feeds = dict.fromkeys(name for one in presets if one is not None for name in one.feeds)
-        raise JobError("no_type", types=", ".join(feeds or CURRENT_TYPES))
-    found = [event_type_named(name, job.exports) for name in dict.fromkeys(names)]
+        raise no_type(presets)
+    found = [event_type_named(name, job.names) for name in dict.fromkeys(names)]
     if len({one.grouped_by for one in found}) > 1:
         raise JobError("types_do_not_mix", types=", ".join(one.name for one in found))
     return tuple(found)
+
+
+def no_type(presets: Sequence[Preset | None]) -> JobError:
+    """Say that the type is missing: those that the exports can feed, and the columns that tell it row by row."""
+    known = [one for one in presets if one is not None]
+    feeds = list(dict.fromkeys(name for one in known for name in one.feeds))
+    columns = [one.column for preset in known for one in preset.suggestions]
+    if not known:
+        return JobError("no_type", types=", ".join(CURRENT_TYPES))
+    return JobError(
+        "no_type_of_preset", preset=known[0].name, types=", ".join(feeds), type_by=columns
+    )
 
 
 def _suggested(type_by: TypeBy, presets: Sequence[Preset | None], job: Job) -> Iterator[TypeBy]:
@@ -102,7 +120,7 @@ def _suggested(type_by: TypeBy, presets: Sequence[Preset | None], job: Job) -> I
     Raises:
         JobError: One of them suggests nothing for it.
     """
-    for path, preset in zip(job.exports, presets, strict=False):
+    for path, preset in zip(job.names, presets, strict=False):
         suggestions = preset.suggestions if preset is not None else ()
         found = next(
             (one for one in suggestions if folded(one.column) == folded(type_by.column)), None
@@ -263,7 +281,7 @@ def stands(
 
 
 def unfinished_run(
-    job: Job, folder: RunFolder, ledger: Ledger, account: int
+    folder: RunFolder, ledger: Ledger, account: int
 ) -> tuple[RunFolder, Path] | None:
     """Find an interrupted run of the same input, type and mapping that no process works on, and its audit."""
     for run in ledger.runs():
@@ -282,7 +300,7 @@ def unfinished_run(
             earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
         )
         if whole and not ledger.is_running(run["run"]):
-            return earlier, job.audit_path or Path(run["audit_path"])
+            return earlier, audit_place(run["audit_path"])
     return None
 
 
@@ -578,8 +596,16 @@ class _Surveys:
         self._plan = plan
         self.torn = TornRows(plan.by)
         self._surveys = [
-            {one.name: Survey(one, stated, matching.rules(one.name)) for one in plan.event_types}
-            for matching in plan.matchings
+            {
+                one.name: Survey(
+                    one,
+                    stated,
+                    matching.rules(one.name),
+                    _numeric(export, matching.fed[one.name]),
+                )
+                for one in plan.event_types
+            }
+            for export, matching in zip(plan.exports, plan.matchings, strict=True)
         ]
         self._formats: dict[str, list[tuple[int, CellFormat]]] = {}
 
@@ -635,6 +661,15 @@ class _Surveys:
         return found
 
 
+def _numeric(export: Export, fed: Iterable[Fed]) -> frozenset[str]:
+    """Name the fields whose cells were numbers in the file already, and are taken as they are."""
+    return frozenset(
+        one.field
+        for one in fed
+        if one.rule.name in export.facts.numeric and one.rule == Rule(one.rule.column)
+    )
+
+
 def _counted_identity(rows: RowGroup, event_type: EventType, plan: _Plan) -> pl.Expr | None:
     """Equal identities are counted where each row is an event or the user named a key; else they are one event."""
     keyed = any(name.startswith(KEY) for name in rows.table.columns)
@@ -681,6 +716,7 @@ def _facts(
         "proposed": {name: column for one in matchings for name, column in one.proposed.items()},
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
+        "suggested": _suggestions(plan),
         "legal_bases": dict(counts.legal_bases),
         "mapping_sha256": _mapping_digest(job, plan),
         "weak_identity": any(_is_weak(one, matchings) for one in plan.event_types),
@@ -694,6 +730,18 @@ def _facts(
             "min_rows": job.min_rows,
             "send_changed": job.policy.send_changed,
         },
+    }
+
+
+def _suggestions(plan: _Plan) -> dict[str, Map[str, str]]:
+    """Give the columns whose words tell event types, with those words, where the user has not said it."""
+    if plan.said.type_by is not None:
+        return {}
+    return {
+        one.column: one.values or {}
+        for preset in plan.presets
+        if preset is not None
+        for one in preset.suggestions
     }
 
 

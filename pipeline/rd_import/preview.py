@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -50,12 +51,13 @@ class Preview:
     unmatched: tuple[str, ...]
     how: Mapping[str, str]
     proposed: Mapping[str, str]
+    suggested: Mapping[str, Mapping[str, str]]
     event_types: Mapping[str, int]
     filtered: Mapping[str, int]
     contacts: int
     legal_bases: Mapping[str, int]
     problems: tuple[Cause, ...]
-    payloads: tuple[str, ...]
+    payloads: tuple[str, ...] = field(repr=False)  # people's data
     past: int
     repeats: int
     same_content: int
@@ -68,11 +70,20 @@ class Preview:
     contact_limit: int  # in 24 hours: what a 429 taught, else the lowest that was seen
     asked_past: str | None
     max_age_days: float
+    run_id: str
+    run_folder: Path | None = None  # where it was kept
+    questions: tuple[str, ...] = ()  # what only a person can decide; nothing goes before
+
+    @property
+    def exit_code(self) -> int:
+        """Give what `check` ends with: 0, 3 (some rows are invalid) or 7 (nothing would be sent)."""
+        return 7 if self.questions else 3 if self.invalid_rows else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values for `--json`; payloads stay out, they are people's data."""
         plain = asdict(self)
-        plain.pop("payloads")
+        for name in ("payloads", "run_id", "run_folder", "questions"):
+            plain.pop(name)
         for problem in plain["problems"]:
             problem.pop("values")
         return plain
@@ -135,6 +146,7 @@ def preview(
         unmatched=tuple(facts["unmatched"]),
         how=facts["how"],
         proposed=facts["proposed"],
+        suggested=facts["suggested"],
         event_types=_by_type(folder),
         filtered=_filtered(folder),
         contacts=contacts,
@@ -153,6 +165,7 @@ def preview(
         contact_limit=learnt or LOWEST_CONTACT_LIMIT,
         asked_past=facts["asked"]["past"],
         max_age_days=facts["asked"]["max_age_days"],
+        run_id=folder.run_id,
     )
 
 

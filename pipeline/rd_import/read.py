@@ -144,7 +144,14 @@ def _header_record(source: Source, dialect: Dialect) -> bytes:
 
 def _look_parquet(source: Source) -> Export:
     columns = parquet_columns(source.path, source.shown)
-    facts = ExportFacts(source.shown, "parquet", columns, header_record=header_record(columns))
+    numeric = frozenset(name for name, is_number in columns.items() if is_number)
+    facts = ExportFacts(
+        source.shown,
+        "parquet",
+        tuple(columns),
+        header_record=header_record(columns),
+        numeric=numeric,
+    )
     return Export(source.path, facts, source=source)
 
 

@@ -32,7 +32,7 @@ RECEIVED: Final = ("accepted", "already_accepted")
 EXPLAINED: Final = ("unknown", "refused", "invalid", "changed", "deferred", "not_sent", "filtered")
 MOST_CAUSES: Final = 50
 FIRST_ROWS: Final = 5
-UNKNOWN_SHOWN: Final = 20
+UNKNOWN_SHOWN: Final = 10
 BARS: Final = 60
 MOST_INDEX_BYTES: Final = 1_300_000  # of a page of 2 MB; the rest of it takes under 100 kB
 MOST_RUNS_BYTES: Final = 400_000  # of these
@@ -206,7 +206,7 @@ def _add_causes(rows: pl.DataFrame, found: _Findings) -> None:
         found.unknown += [
             {**row, "place": _place(row["source_file"], row["row_number"], row["line_number"])}
             for row in shown.select(
-                "source_file", "row_number", "line_number", "identifier", "contact", "proof"
+                "source_file", "row_number", "line_number", "identifier", "contact"
             ).iter_rows(named=True)
         ]
 

@@ -122,6 +122,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.total_items": "{field} is derived (sum of quantities)",
     "preview.product_id": "{field} is derived (the sku, else the title)",
     "preview.proposed": "{field} may be {column}: not certain, so not used; {flag} says so",
+    "preview.suggested": "{column} may tell the event types row by row ({words}); {flag} says so",
     "preview.unmatched": "not used: {columns}",
     "preview.fatal": "Why rows will not go",
     "preview.left_out": "Left out of events that go",

@@ -9,6 +9,7 @@ import glob
 import gzip
 import io
 import lzma
+import re
 import shutil
 import sys
 import zipfile
@@ -23,6 +24,8 @@ import pyarrow as pa
 
 from rd_import.errors import ExportError, JobError
 from rd_import.export import Source
+from rd_import.frames import kept_frame
+from rd_import.job import name_of
 
 DATA_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".jsonl", ".ndjson")
 PACKED_SUFFIXES: Final = (".gz", ".zst", ".xz", ".bz2", ".zip")
@@ -44,14 +47,18 @@ PACKED: Final = {
     b"PK\x05\x06": "zip",  # an empty archive
 }
 FOREIGN: Final = {  # first bytes of files that people pick by mistake
-    b"%PDF": "a PDF document",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"Rar!": "a RAR archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"SQLite format 3\x00": "a database",
+    b"%PDF": "pdf",
+    b"\x89PNG": "picture",
+    b"\xff\xd8\xff": "picture",
+    b"Rar!": "rar",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"SQLite format 3\x00": "database",
     b"\x28\xb5\x2f\xfd\xff": "damaged",
 }
+WEB_PAGE: Final = re.compile(
+    rb"[\s\xef\xbb\xbf]*<(!doctype|html|head|body|meta|table|div|style)[\s>]", re.IGNORECASE
+)
+XML: Final = re.compile(rb"[\s\xef\xbb\xbf]*<\?xml\s")
 OLD_OFFICE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ENCRYPTED_PACKAGE: Final = "EncryptedPackage".encode("utf-16-le")
 EXCEL_MEMBER: Final = "xl/workbook.xml"
@@ -61,18 +68,18 @@ _DAMAGED: Final = (
 )  # fmt: skip
 
 
-def find_sources(given: Iterable[str], spool: ExitStack) -> Iterator[Source]:
+def find_sources(given: Iterable[Any], spool: ExitStack) -> Iterator[Source]:
     """Name every file that is meant, in order.
 
     Args:
-        given: Paths, folders, patterns, `-`, and addresses such as `s3://…`.
+        given: Paths, folders, patterns, `-`, addresses such as `s3://…`, and frames.
         spool: Closes what must be kept until the reading ends, such as the copy of stdin.
 
     Raises:
         ExportError: There is no such file, it cannot be read, or is none that holds a table.
     """
-    for one in given:
-        for path, name in _files(one, spool):
+    for place, one in enumerate(given):
+        for path, name in _files(one, name_of(one, place), spool):
             yield from _unpacked(path, name)
 
 
@@ -120,8 +127,10 @@ def seekable(source: Source, spool: ExitStack) -> Path:
 # ----------------------------------------------------------------------------------------------
 
 
-def _files(given: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
-    if given == "-":
+def _files(export: Any, given: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
+    if not isinstance(export, str | Path):
+        yield kept_frame(export, given, spool), given
+    elif given == "-":
         yield _copied(sys.stdin.buffer, spool), "stdin"
     elif "://" in given:
         yield from _from_address(given, spool)
@@ -248,14 +257,16 @@ def _refuse_foreign(head: bytes, source: Source) -> None:
     for magic, kind in FOREIGN.items():
         if head.startswith(magic):
             raise ExportError("not_csv_or_parquet", path=source.shown, kind=kind)
+    if WEB_PAGE.match(head):
+        raise ExportError("not_csv_or_parquet", path=source.shown, kind="web page")
+    if XML.match(head):
+        raise ExportError("not_csv_or_parquet", path=source.shown, kind="xml")
     if head.startswith(OLD_OFFICE):
         with open_source(source) as stream:
             locked = ENCRYPTED_PACKAGE in stream.read(1 << 24)
         if locked:
             raise ExportError("encrypted", path=source.shown)
-        raise ExportError(
-            "not_csv_or_parquet", path=source.shown, kind="an old Excel workbook (.xls)"
-        )
+        raise ExportError("not_csv_or_parquet", path=source.shown, kind="old workbook")
 
 
 def _opened(layer: str, stream: IO[bytes], source: Source, opened: ExitStack) -> IO[bytes]:

@@ -44,11 +44,13 @@ class Survey:
         event_type: Whose fields the columns are.
         stated: What the user says: `decimal`, `dates` and `timezone`, each None where nothing.
         rules: What the mapping says about fields.
+        numeric: Fields that were numbers in the file, so that their text has a decimal point whatever anybody says.
     """
 
     event_type: EventType
     stated: Mapping[str, str | None]
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    numeric: frozenset[str] = frozenset()
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
@@ -60,7 +62,8 @@ class Survey:
             if spec.kind == "timestamp":
                 self._add_dates(spec.column, table)
             elif spec.kind in {"number", "integer"}:
-                self._add_amounts(spec.column, table)
+                if spec.column not in self.numeric:
+                    self._add_amounts(spec.column, table)
             elif spec.format == "phone":
                 cells = pl.col(spec.column)
                 self._count(
@@ -76,7 +79,9 @@ class Survey:
             self.stated["timezone"] or DEFAULT_ZONE,
             self.stated["dates"] or "ymd",
         )
-        columns: dict[str, CellFormat] = {}
+        columns: dict[str, CellFormat] = {
+            name: replace(base, decimal=".") for name in self.numeric if base.decimal != "."
+        }
         for found in self.findings():
             if (
                 found.column is not None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -40,8 +41,8 @@ _Problem = tuple[int, str, str | None, str | None, str, bool]
 # ---------------
 
 
-def parquet_columns(path: Path, shown: str) -> tuple[str, ...]:
-    """Name the columns of a Parquet file.
+def parquet_columns(path: Path, shown: str) -> dict[str, bool]:
+    """Name the columns of a Parquet file, and tell of each whether it holds numbers.
 
     Raises:
         ExportError: It is damaged, encrypted, or says that it unpacks to more than it can hold.
@@ -49,7 +50,7 @@ def parquet_columns(path: Path, shown: str) -> tuple[str, ...]:
     try:
         with pq.ParquetFile(path) as file:
             _refuse_parquet_bomb(file.metadata, path, shown)
-            return tuple(_column_names(file.schema_arrow))
+            return dict(_columns(file.schema_arrow))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(shown, error) from error
 
@@ -116,7 +117,7 @@ def _readable(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.rename_columns(distinct_names(batch.schema.names))
 
 
-def _column_names(schema: pa.Schema) -> Iterator[str]:
+def _columns(schema: pa.Schema) -> Iterator[tuple[str, bool]]:
     """Name columns as they can be matched: `items.sku` for a list of structs or a struct."""
     for column, named in zip(schema, distinct_names(schema.names), strict=True):
         kind = (
@@ -125,9 +126,15 @@ def _column_names(schema: pa.Schema) -> Iterator[str]:
             else column.type
         )
         if pa.types.is_struct(kind):
-            yield from (f"{named}.{part.name}" for part in kind)
+            yield from ((f"{named}.{part.name}", _is_number(part.type)) for part in kind)
         else:
-            yield named
+            yield named, _is_number(column.type)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
 
 
 # --- Excel ----------------------------------------------------------------------------------------
@@ -422,10 +429,15 @@ def _known(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
     return dtype() if isinstance(dtype, DataTypeClass) else dtype
 
 
-def _without_exponents(texts: pl.Series) -> pl.Series:
-    """Write `1e-7` in full; a large number that lost digits goes on showing it."""
-    odd = texts.filter(texts.str.contains("e-", literal=True)).unique().to_list()
-    return texts.replace(odd, [f"{Decimal(one):f}" for one in odd]) if odd else texts
+def _float_texts(texts: pl.Series, exact: int) -> pl.Series:
+    """Write `1e-7` in full, and with an exponent what may have lost digits: as an id it is refused then."""
+    odd = texts.filter(texts.str.contains(r"e-|^-?[0-9]{8}")).unique().to_list()
+    if not odd:
+        return texts
+    written = [
+        f"{number:E}" if abs(number := Decimal(one)) >= exact else f"{number:f}" for one in odd
+    ]
+    return texts.replace(odd, written)
 
 
 def _decoded(cells: pl.Series) -> pl.Series:
@@ -452,7 +464,8 @@ def _text(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         return (column.dt.total_milliseconds() / 1000).cast(pl.String).str.replace(r"\.0$", "")
     if dtype.is_float():
         texts = column.fill_nan(None).cast(pl.String).str.replace(r"\.0$", "")
-        return texts.map_batches(_without_exponents, return_dtype=pl.String)
+        exact = 2**24 if dtype == pl.Float32 else 2**53  # from there on, whole numbers are skipped
+        return texts.map_batches(partial(_float_texts, exact=exact), return_dtype=pl.String)
     if isinstance(dtype, pl.Binary):
         return column.map_batches(_decoded, return_dtype=pl.String)
     return column.cast(pl.String)

@@ -10,7 +10,7 @@ from rd_import.catalogue import number
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import say
 from rd_import.preview import Cause, Preview
-from rd_import.resolve import UnknownEvent
+from rd_import.unknowns import UnknownEvent
 from rd_import.values import RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
@@ -162,6 +162,11 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     if custom:
         columns = plain(messages.listed(custom, most=20))
         yield Line(say("preview.custom", columns=columns), "  ")
+    for column, values in preview.suggested.items():
+        words = ", ".join(f"{plain(word)} = {event_type}" for word, event_type in values.items())
+        flag = plain(messages.type_by_flag(column))
+        shown = say("preview.suggested", column=plain(column), words=words, flag=flag)
+        yield Line(shown, "  ")
     if preview.unmatched:
         columns = plain(messages.listed(preview.unmatched, most=20))
         yield Line(say("preview.unmatched", columns=columns), "  ")

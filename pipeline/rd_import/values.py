@@ -88,7 +88,8 @@ class Finding:
 class ExportFacts:
     """What is known of one input before its first row.
 
-    `columns` are the header's names, made unique; `file_format` is `csv`, `parquet`, `excel` or `jsonl`.
+    `columns` are the header's names, made unique; `file_format` is `csv`, `parquet`, `excel` or `jsonl`; `numeric`
+    names the columns that hold numbers rather than text.
     """
 
     path: str
@@ -97,6 +98,7 @@ class ExportFacts:
     encoding: str | None = None
     delimiter: str | None = None
     header_record: bytes = b""
+    numeric: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

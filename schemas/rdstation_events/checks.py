@@ -57,7 +57,7 @@ def failure_code(check: str) -> FailureCode:
     Raises:
         ValueError: No check of ours is called that.
     """
-    code = "WRONG_TYPE" if check.startswith("dtype(") else _CODES.get(check)
+    code = "WRONG_TYPE" if check.startswith(("dtype(", "coerce_dtype(")) else _CODES.get(check)
     if code is None:
         raise ValueError(f"unknown check `{check}`")
     return code
@@ -65,39 +65,39 @@ def failure_code(check: str) -> FailureCode:
 
 def checks_of(spec: "FieldSpec") -> list[pa.Check]:
     """Derive the checks of a column, for pandera to run."""
-    rules = _rules(spec)
+    found = rules(spec)
     checks = [
-        _check(code, pl.any_horizontal(is_fine, *(~earlier for _, earlier in rules[:place])))
-        for place, (code, is_fine) in enumerate(rules)
+        _check(code, pl.any_horizontal(is_fine, *(~earlier for _, earlier in found[:place])))
+        for place, (code, is_fine) in enumerate(found)
     ]
     if spec.required_with is not None:
         checks.append(_required_with(spec.column, spec.required_with))
     return checks
 
 
-def _rules(spec: "FieldSpec") -> list[tuple[FailureCode, pl.Expr]]:
+def rules(spec: "FieldSpec") -> list[tuple[FailureCode, pl.Expr]]:
     """List what must be true of a cell; null where there is nothing to say."""
     cell = pl.col(spec.column)
-    rules: list[tuple[FailureCode, pl.Expr]] = []
+    found: list[tuple[FailureCode, pl.Expr]] = []
     if spec.max_length is not None:
-        rules.append(("TOO_LONG", cell.str.len_chars() <= spec.max_length))
+        found.append(("TOO_LONG", cell.str.len_chars() <= spec.max_length))
     if spec.format == "email":
-        rules.append(("INVALID_EMAIL", cell.str.contains(EMAIL)))
+        found.append(("INVALID_EMAIL", cell.str.contains(EMAIL)))
     if spec.format == "http-url":
-        rules.append(("INVALID_URL", cell.str.contains(URL)))
+        found.append(("INVALID_URL", cell.str.contains(URL)))
     if spec.options:
-        rules.append(("NOT_AN_OPTION", cell.is_in(spec.options)))
+        found.append(("NOT_AN_OPTION", cell.is_in(spec.options)))
     if spec.kind == "number":
         # JSON has neither infinity nor NaN. In a required column pandera takes NaN for empty.
         is_number = ~cell.is_infinite() if spec.required else cell.is_finite()
-        rules.append(("NOT_A_NUMBER", is_number))
+        found.append(("NOT_A_NUMBER", is_number))
     if spec.minimum is not None:
-        rules.append(("BELOW_MINIMUM", cell >= spec.minimum))
+        found.append(("BELOW_MINIMUM", cell >= spec.minimum))
     if spec.maximum is not None:
-        rules.append(("ABOVE_MAXIMUM", cell <= spec.maximum))
+        found.append(("ABOVE_MAXIMUM", cell <= spec.maximum))
     if spec.max_items is not None:
-        rules.append(("TOO_MANY_VALUES", cell.list.len() <= spec.max_items))
-    return rules
+        found.append(("TOO_MANY_VALUES", cell.list.len() <= spec.max_items))
+    return found
 
 
 def _check(code: FailureCode, is_fine: pl.Expr) -> pa.Check:

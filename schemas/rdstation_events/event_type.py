@@ -13,13 +13,16 @@ import dataclasses
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, cast
 
 import pandera.polars as pa
 import polars as pl
 
 from rdstation_events.api_facts import MAX_LINE_ITEMS
 from rdstation_events.checks import EMAIL, URL, FailureCode, checks_of, failure_code
+
+if TYPE_CHECKING:
+    from rdstation_events.pandas_rows import PandasRows
 
 __all__ = [
     "CUSTOM_FIELD",
@@ -374,3 +377,9 @@ class EventType:
             if name in needed or name in columns
         }
         return pa.DataFrameSchema(kept, name=schema.name)
+
+    def pandas_schema(self, columns: Collection[str] | None = None) -> "PandasRows":
+        """Build the schema for pandas frames; the rules and codes are those of `polars_schema`."""
+        from rdstation_events.pandas_rows import pandas_schema
+
+        return pandas_schema(self.polars_schema(columns))

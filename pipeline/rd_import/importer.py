@@ -1,0 +1,501 @@
+"""The whole job, as every entry point runs it: command line, Python, Airflow and Spark.
+
+A `Watcher` sees what a person should see on the way, and may refuse; without one nothing is shown and nothing asked,
+and what only a person can decide ends the run with exit code 7.
+"""
+
+import contextlib
+import getpass
+import json
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rd_import import messages, pipeline
+from rd_import.audit import audit_place, claim_audit_path, default_audit_path, keys_of_audit
+from rd_import.errors import AccountError, JobError
+from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
+from rd_import.ledger import Ledger
+from rd_import.ledger_check import differences
+from rd_import.ledger_rows import from_us
+from rd_import.ledger_store import Store, store_of
+from rd_import.preview import Preview, preview
+from rd_import.run_folder import RunFolder, state_folder
+from rd_import.send import Sending
+from rd_import.session import Session, Speed, default_ledger_path
+from rd_import.unknowns import UnknownEvent, decide_all, unknown_events
+from rd_import.values import RunResult
+
+Asker = Callable[[Sequence[UnknownEvent]], Sequence[tuple[UnknownEvent, str, str]]]
+"""Gives an event, its decision and the reason, for each that is decided."""
+
+LOG = logging.getLogger("rd_import")
+
+
+class Watcher:
+    """Sees a run on its way. This one is silent and lets everything pass."""
+
+    def says(self, text: str) -> None:
+        """Hear a sentence about the run; contact data is never in it."""
+        LOG.info(text)
+
+    def begins_ledger(self, name: str) -> None:
+        """Hear that a new ledger begins: nothing sent before is known in it."""
+        LOG.info("a new ledger begins at %s", name)
+
+    def sees(self, shown: Preview, session: Session | None, *, sends: bool) -> None:
+        """See the preview, of what account and ledger it is, and whether it comes before sending."""
+
+    def approves(self, shown: Preview, account: Account) -> None:
+        """Let the run begin to send, or raise what ends it."""
+
+    @contextlib.contextmanager
+    def accompanies(
+        self, events: int, interval_s: float, wake: Callable[[], None]
+    ) -> Iterator[tuple[Callable[[], bool], Callable[[Sending], None]]]:
+        """Be there while a run sends.
+
+        Args:
+            events: How many may go.
+            interval_s: Seconds between requests, as the account's pace has it.
+            wake: Has the wish to stop asked for at once.
+
+        Yields:
+            What tells whether to stop after what is in flight, and what is told of the progress.
+        """
+        del events, interval_s, wake
+        yield (lambda: False), (lambda _: None)
+
+
+SILENT = Watcher()
+
+
+def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
+    """Do a whole job: read, check, send, and write the audit. It goes on with an interrupted run of the same input.
+
+    Args:
+        job: What to do; its account is read from the environment (`Account.from_env`) where it names none.
+        watcher: Who sees it.
+
+    Returns:
+        How it ended; `exit_code` has the meaning that the command line documents. 7: nothing was sent, and `proof`
+        says which question is open.
+
+    Raises:
+        JobError: It cannot be done as asked.
+        ExportError: An input cannot be read.
+        AccountError: There are no credentials, or RD Station refuses them before anything is sent.
+        LedgerError: Ledger or run folder cannot be used.
+    """
+    clock = pipeline.SystemClock()
+    started = clock.now()
+    if job.said.event_type is not None:
+        pipeline.event_type_named(job.said.event_type, job.names)
+    account = job.account or Account.from_env()
+    practice = is_loopback(account.base_url)
+    _speed(job).pace(account)
+    named = audit_place(job.audit_path) if job.audit_path else None
+    audit_path = named or default_audit_path(job.names[0], started)
+    claim_audit_path(audit_path, named=named is not None)
+    with contextlib.ExitStack() as stack:
+        folder = pipeline.prepare(job, clock)
+        unsent = stack.enter_context(_removed_unless_sent(folder))
+        if account.uses_api_key and folder.facts["event_types"] != ["CONVERSION"]:
+            raise JobError("only_conversions", event_type=folder.facts["event_type"])
+        session = stack.enter_context(open_session(replace(job, account=account), watcher))
+        earlier = pipeline.unfinished_run(folder, session.ledger, session.number)
+        if earlier is not None:
+            unsent.close()
+            folder, audit_path = earlier[0], named or earlier[1]
+            watcher.says(messages.say("say.going_on", run=folder.run_id))
+        stand = pipeline.stands(job, folder, session.ledger, session.number, clock.now())
+        shown = _preview(job, folder, session, stand)
+        watcher.sees(shown, session, sends=True)
+        if not folder.rows:
+            watcher.says(messages.say("say.no_rows"))
+        open_ones = pipeline.questions(job, folder, stand)
+        for one in open_ones:
+            warns = practice and one.key != "open_questions"
+            watcher.says(f"{one}\n{messages.say('say.practice')}" if warns else str(one))
+        if practice:
+            open_ones = [one for one in open_ones if one.key == "open_questions"]
+        if open_ones:
+            why = str(open_ones[0]).partition("\n")[0]
+            return pipeline.refuse(
+                folder, audit_path=audit_path, started=started, clock=clock, why=why
+            )
+        watcher.approves(shown, account)
+        unsent.pop_all()
+        return _send(job, folder, audit_path, session, watcher, events=shown.to_send)
+
+
+def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview:
+    """Compute the preview of a job and send nothing. Needs no credentials and creates no ledger.
+
+    Args:
+        job: What would be done.
+        keep: Leave the run folder, which the preview then names; `resume` sends it.
+        watcher: Who sees it.
+
+    Returns:
+        The preview; `exit_code` is 0, 3 (some rows are invalid) or 7 (`questions` are open: nothing would be sent).
+
+    Raises:
+        JobError: It cannot be done as asked.
+        ExportError: An input cannot be read.
+        LedgerError: A ledger that is there cannot be used.
+    """
+    clock = pipeline.SystemClock()
+    folder = pipeline.prepare(job, clock)
+    with contextlib.ExitStack() as unless_kept:
+        unless_kept.callback(folder.remove)
+        with contextlib.ExitStack() as stack:
+            session = _known_session(job, stack, watcher)
+            ledger, number = (session.ledger, session.number) if session else (None, None)
+            stand = pipeline.stands(job, folder, ledger, number, clock.now())
+            open_ones = pipeline.questions(job, folder, stand)
+            shown = replace(
+                _preview(job, folder, session, stand),
+                questions=tuple(str(one) for one in open_ones),
+                run_folder=folder.path if keep else None,
+            )
+        watcher.sees(shown, session, sends=False)
+        for question in shown.questions:
+            watcher.says(question)
+        if keep:
+            unless_kept.pop_all()
+    return shown
+
+
+def resume(
+    run_id: str | None = None, *, how: Delivery | None = None, watcher: Watcher = SILENT
+) -> RunResult:
+    """Go on with a run, or with the newest that has rows left to send. What shapes its events is settled.
+
+    Raises:
+        JobError: There is no such run, another process sends it, or what it would send is gone.
+        NothingSent: It was never sent, and a question about it is open.
+    """
+    how = how or Delivery()
+    with open_session(how, watcher) as session:
+        folder, audit_path = _pending_run(session, run_id)
+        job = _job_of(folder, how)
+        _refuse_open_questions(job, folder, session)
+        if how.audit_path:
+            audit_path = audit_place(how.audit_path)
+        now = pipeline.SystemClock().now()
+        stand = pipeline.stands(job, folder, session.ledger, session.number, now)
+        events = stand.to_send(folder.events)
+        return _send(job, folder, audit_path, session, watcher, events=events)
+
+
+def resolve(
+    run_id: str,
+    decision: str,
+    *,
+    why: str,
+    only: Collection[str] | None = None,
+    by: str | None = None,
+    ask: Asker | None = None,
+    how: Delivery | None = None,
+    watcher: Watcher = SILENT,
+) -> RunResult:
+    """Decide about a run's unknown events: `resend`, `left`, `confirmed`, or `withdraw` an unused decision.
+
+    `resend` sends at once. `left` and `confirmed` keep an event from every later import.
+
+    Args:
+        run_id: The run.
+        decision: One of the four.
+        why: For the record.
+        only: Ids or row numbers; None for all.
+        by: Who decides; by default the user of this process.
+        ask: Decides event by event in place of `decision` and `why`.
+        how: How to send, and where the ledger is.
+        watcher: Who sees it.
+
+    Raises:
+        JobError: There is no such run, nothing to decide, or no reason is given.
+    """
+    how = how or Delivery()
+    with open_session(how, watcher) as session:
+        folder, audit_path = _find_run(session, run_id, needs_bodies=False)
+        withdraws = decision == "withdraw"
+        ids = None if only is None else frozenset(only)
+        chosen = unknown_events(folder, session.ledger, session.number, only=ids, decided=withdraws)
+        if not chosen:
+            raise JobError("nothing_to_resolve", run=run_id)
+        if ask is None and not why:
+            raise JobError("resolve_how")
+        decisions = ask(chosen) if ask else [(event, decision, why) for event in chosen]
+        clock = pipeline.SystemClock()
+        who = by or getpass.getuser()
+        done = decide_all(session.ledger, session.number, decisions, by=who, now=clock.now())
+        for event, refused in done.refused:
+            why_not = messages.unresolvable(refused)
+            watcher.says(messages.say("resolve.refused", row=event.row_number, why=why_not))
+        watcher.says(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
+        if done.ordered and not folder.has_bodies:
+            watcher.says(messages.say("resolve.bodies_gone"))
+        if done.ordered and folder.has_bodies:
+            job = _job_of(folder, how)
+            return _send(
+                job,
+                folder,
+                audit_path,
+                session,
+                watcher,
+                events=len(done.ordered),
+                only=done.ordered,
+            )
+        return pipeline.conclude(
+            folder,
+            session.ledger,
+            session.number,
+            audit_path,
+            Sending(),
+            started=clock.now(),
+            clock=clock,
+        )
+
+
+def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
+    """Give every run of a ledger, the newest first; none where there is no ledger yet.
+
+    Raises:
+        LedgerError: The ledger cannot be used.
+    """
+    store = ledger_store(ledger)
+    with contextlib.closing(store):
+        if not store.exists():
+            return []
+    with Ledger.open(store) as opened:
+        return [
+            {
+                "run_id": one["run"],
+                "event_type": one["event_type"],
+                "account": one["scope"],
+                "started_at": from_us(one["started_us"]),
+                "finished_at": from_us(one["finished_us"]),
+                "running": opened.is_running(one["run"]),
+                "states": json.loads(one["states"]) if one["states"] else None,
+                "audit": one["audit_path"],
+            }
+            for one in opened.runs()
+        ]
+
+
+def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None) -> dict[str, int]:
+    """Have a ledger take over what audits know, open ones too; give the number of keys by audit.
+
+    Raises:
+        ExportError: One is no audit.
+        LedgerError: The ledger cannot be used.
+    """
+    with Ledger.open(ledger_store(ledger)) as opened:
+        changed = {}
+        for path in map(audit_place, audits):
+            facts, known = keys_of_audit(path)
+            changed[str(path)] = opened.join(opened.account(facts["rd_import.scope"]), known)
+        return changed
+
+
+def check_ledger(
+    audits: Sequence[Path | str] = (), *, ledger: Path | str | None = None
+) -> list[str]:
+    """Name what contradicts itself in a ledger, and what audits hold that it does not.
+
+    Raises:
+        JobError: There is no ledger.
+        LedgerError: It cannot be used.
+    """
+    store = ledger_store(ledger)
+    with contextlib.closing(store):
+        if not store.exists():
+            raise JobError("no_ledger", path=store.name)
+    with Ledger.open(store) as opened:
+        return differences(opened, [audit_place(one) for one in audits])
+
+
+def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
+    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
+
+    Both fail on the same cells of the same frame; `rdstation_events.event_type.failure_code` names the reason.
+
+    Raises:
+        JobError: There is no such type.
+    """
+    found = pipeline.event_type_named(event_type.upper(), ())
+    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
+
+
+# --- what the entry points share
+
+
+def named_ledger(ledger: Path | str | None) -> Path | str | None:
+    """Give the path or address of the ledger that was named, here or in the environment."""
+    return ledger or os.environ.get("RD_IMPORT_LEDGER") or None
+
+
+def ledger_store(ledger: Path | str | None) -> Store:
+    """Give the place of a ledger, by default this person's own."""
+    return store_of(named_ledger(ledger) or default_ledger_path())
+
+
+def _send(
+    job: Job,
+    folder: RunFolder,
+    audit_path: Path,
+    session: Session,
+    watcher: Watcher,
+    *,
+    events: int,
+    only: frozenset[bytes] | None = None,
+) -> RunResult:
+    """Send what a run folder holds, or `only` these keys of it, and write the audit."""
+    clock = pipeline.SystemClock()
+    session.service.ready()
+    pace = _speed(job).pace(session.account)
+    with watcher.accompanies(events, pace.interval_s, session.exchange.wake) as (
+        stop_asked,
+        on_progress,
+    ):
+        return pipeline.deliver(
+            folder,
+            job=job,
+            audit_path=audit_path,
+            ledger=session.ledger,
+            account=session.number,
+            exchange=session.exchange,
+            clock=clock,
+            pace=pace,
+            started=clock.now(),
+            stop_asked=stop_asked,
+            on_progress=on_progress,
+            only=only,
+        )
+
+
+def _pending_run(session: Session, run_id: str | None) -> tuple[RunFolder, Path]:
+    """Find the run to go on with and its audit: the named one, or the newest with rows left to send.
+
+    Raises:
+        JobError: There is none.
+    """
+    if run_id is not None:
+        return _find_run(session, run_id)
+    for one in session.ledger.runs():
+        states = json.loads(one["states"]) if one["states"] else {"not_sent": 1}
+        mine = one["account"] == session.number and not session.ledger.is_running(one["run"])
+        if mine and any(states.get(state) for state in ("not_sent", "deferred")):
+            return _find_run(session, one["run"])
+    raise JobError("nothing_to_resume", path=session.ledger.store.name)
+
+
+def _find_run(
+    session: Session, run_id: str, *, needs_bodies: bool = True
+) -> tuple[RunFolder, Path]:
+    """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet.
+
+    Raises:
+        JobError: There is no such run, it is of another account, is being sent, or its bodies are gone.
+    """
+    found = next((one for one in session.ledger.runs() if one["run"] == run_id), None)
+    kept = Path(run_id) if Path(run_id).is_dir() else state_folder() / "runs" / run_id
+    if found is None and not kept.is_dir():
+        raise JobError("no_such_run", run=run_id, path=session.ledger.store.name)
+    if found is None:
+        folder = RunFolder.open(kept)
+        first = folder.facts["exports"][0]["path"]
+        return folder, default_audit_path(first, pipeline.SystemClock().now())
+    if found["account"] != session.number:
+        raise JobError("other_account", run=run_id, scope=found["scope"])
+    if session.ledger.is_running(run_id):
+        raise JobError("is_running", run=run_id)
+    folder = RunFolder.open(Path(found["folder"]))
+    if needs_bodies and not folder.has_bodies:
+        raise JobError("bodies_gone", run=run_id)
+    return folder, audit_place(found["audit_path"])
+
+
+def _job_of(folder: RunFolder, how: Delivery) -> Job:
+    """Make the job of a run that is on disk: what shapes its events is settled, how it is sent is said anew."""
+    asked = folder.facts["asked"]
+    return Job(
+        exports=tuple(export["path"] for export in folder.facts["exports"]),
+        event_type=folder.facts["event_type"],
+        policy=replace(how.policy, send_changed=asked["send_changed"]),
+        past=asked["past"],
+        repeats=asked["repeats"],
+        max_age_days=asked["max_age_days"],
+        max_invalid=Threshold.parse(asked["max_invalid"]),
+        min_rows=asked["min_rows"],
+        **{one.name: getattr(how, one.name) for one in fields(Delivery) if one.name != "policy"},
+    )
+
+
+def _speed(how: Delivery) -> Speed:
+    return Speed.of(plan=how.plan, rate=how.rate)
+
+
+@contextlib.contextmanager
+def open_session(how: Delivery, watcher: Watcher) -> Iterator[Session]:
+    """Open account, ledger and connection.
+
+    Raises:
+        AccountError: There are no credentials.
+        JobError: Account and credentials do not go together, or no ledger is named where it must be.
+        LedgerError: The ledger cannot be used.
+    """
+    with Session.open(
+        how.account or Account.from_env(),
+        named_ledger(how.ledger),
+        timeout_s=how.timeout_s,
+        on_new_ledger=watcher.begins_ledger,
+    ) as session:
+        yield session
+
+
+def _known_session(job: Job, stack: contextlib.ExitStack, watcher: Watcher) -> Session | None:
+    """Open what a run would use, if ledger and credentials are there already; `check` makes none."""
+    with contextlib.closing(ledger_store(job.ledger)) as store:
+        if not store.exists():
+            return None
+    try:
+        return stack.enter_context(open_session(job, watcher))
+    except AccountError as error:
+        if error.key == "no_credentials":
+            return None
+        raise
+
+
+def _preview(job: Job, folder: RunFolder, session: Session | None, stand: Any) -> Preview:
+    return preview(
+        folder,
+        session.ledger if session else None,
+        session.number if session else None,
+        stand,
+        max_body=job.max_body,
+        per_minute=_speed(job).per_minute or 1e9,
+        one_each=session.account.uses_api_key if session else False,
+    )
+
+
+def _removed_unless_sent(folder: RunFolder) -> contextlib.ExitStack:
+    """Remove a run folder, which holds people's data, however the job ends, unless sending begins."""
+    unsent = contextlib.ExitStack()
+    unsent.callback(folder.remove)
+    return unsent
+
+
+def _refuse_open_questions(job: Job, folder: RunFolder, session: Session) -> None:
+    """A preview that was kept and never sent is asked about like any other."""
+    if folder.facts.get("decided") or is_loopback(session.account.base_url):
+        return
+    now = pipeline.SystemClock().now()
+    stand = pipeline.stands(job, folder, session.ledger, session.number, now)
+    for one in pipeline.questions(job, folder, stand):
+        raise one
