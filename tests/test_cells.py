@@ -524,3 +524,34 @@ def test_an_items_id_is_its_sku_else_its_title() -> None:
         },
     )
     assert table["line_items.product_id"].to_list() == ["P", "S", "T", None]
+
+
+CELLS: Mapping[str, Sequence[str]] = {
+    "price": ("1", "12.90", "-3.5", "9007199254740993", "1.234"),
+    "total_items": ("0", "12", "-7", "99999999999999999999"),
+    "payment_methods": ("Pix", "Credit Card", "x\u00a0y", "10x"),
+    "email": ("ana@example.com", "a.b+c@loja.com.br"),
+    "mobile_phone": ("+5511987654321", "+551133334444"),
+}
+OTHERS = (
+    "#N/A", "1,5", "5,52E+12", "a;b", '["a"]', "11 98765-4321", "Ana@Exämple.com", "no e-mail", "-", "\u00a0x",
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(sorted(CELLS)).flatmap(
+        lambda column: st.tuples(
+            st.just(column), st.lists(st.none() | st.sampled_from(CELLS[column]), min_size=1)
+        )
+    ),
+    st.sampled_from(OTHERS),
+)
+def test_what_a_cell_means_does_not_hang_on_its_neighbours(
+    column: tuple[str, list[str | None]], other: str
+) -> None:
+    """A column of nothing but plain cells is read at once, any other by patterns: both read a cell alike."""
+    name, cells = column
+    alone, flaws = typed("ECOMMERCE_ORDER_PLACED", {name: cells})
+    beside, more = typed("ECOMMERCE_ORDER_PLACED", {name: [*cells, other]})
+    assert beside[name].head(len(cells)).to_list() == alone[name].to_list()
+    assert [flaw for flaw in more if flaw[0] < len(cells)] == flaws

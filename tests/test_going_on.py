@@ -123,6 +123,38 @@ def test_the_same_command_goes_on_with_the_interrupted_run_and_says_so(
     assert len(rd_import("status", "--json").json["runs"]) == 1
 
 
+def test_a_run_can_be_gone_on_with_from_another_folder(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
+    begun.mkdir()
+    elsewhere.mkdir()
+    save(begun / "orders.csv", orders(40))
+    monkeypatch.chdir(begun)
+    crash_at(monkeypatch, 3)
+    relative = ("--audit", "a.parquet", "--run-dir", "run", "--max-body", "1306")
+    assert rd_import("orders.csv", *TYPE, "--json", *relative).code == 1
+    monkeypatch.chdir(elsewhere)
+    assert rd_import("resume", "--json").code == 5
+    assert (begun / "a.parquet").exists()
+    assert not list(elsewhere.iterdir())
+    assert broken_promises(sandbox, [begun / "a.parquet"]) == []
+
+
+def test_two_runs_at_once_do_not_write_one_audit(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "is_running", lambda *_: True)
+    audit = ("--audit", tmp_path / "a.parquet")
+    crash_at(monkeypatch, 2)
+    assert rd_import(*job(tmp_path / "a.csv", 20, 5), *audit).code == 1
+    other = save(tmp_path / "b.csv", orders(20, first=101))
+    second = rd_import(other, *TYPE, *audit)
+    assert (second.code, "--audit" in second.err) == (2, True)
+    assert set(registered(sandbox)) <= set(range(1, 21))
+    assert (tmp_path / "a.parquet.open").exists()
+
+
 def test_another_file_of_the_same_name_does_not_go_on_with_the_old_run(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

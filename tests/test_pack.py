@@ -3,11 +3,13 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rd_import.pack import body_of, pack
+from rd_import.preview import _Packing
 from rd_import.values import PlannedEvent
 
 LIMIT = 200_000
@@ -108,3 +110,21 @@ def test_an_event_that_does_not_fit_alone_is_our_mistake() -> None:
 
 def test_no_events_are_no_requests() -> None:
     assert list(pack([], max_bytes=LIMIT)) == []
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 60), max_size=20), max_size=6),
+    st.integers(62, 120),
+)
+def test_the_preview_counts_the_bodies_that_pack_fills(groups: list[list[int]], limit: int) -> None:
+    """It adds up lengths, group by group; what goes is what was shown."""
+    packing = _Packing(limit, one_each=False)
+    for lengths in groups:
+        packing.add(np.array(lengths))
+    lengths = [one for group in groups for one in group]
+    events = [event(number, b"x" * one) for number, one in enumerate(lengths)]
+    bodies = [
+        body_of([one.body for one in batch.events]) for batch in pack(events, max_bytes=limit)
+    ]
+    assert packing.requests == len(bodies)
+    assert packing.bytes == sum(map(len, bodies))

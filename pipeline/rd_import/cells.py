@@ -6,7 +6,7 @@ the row is invalid; where the field is optional, it is left out, with a warning.
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -69,6 +69,8 @@ INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
 DAMAGE: Final = (
     r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
 )
+SEVERAL: Final = r"^[\[#0-9+-]|;|^\s|\s$"
+"""A cell of a list that holds more than one text, blanks at an end, or perhaps what a spreadsheet made of it."""
 LOST_DIGITS: Final = r"^[+-]?[0-9](?:[.,][0-9]+)?[eE]\+?[0-9]{1,3}$"
 DATE_AS_NUMBER: Final = r"^[2-7][0-9]{4}(?:[.,][0-9]+)?$"  # days since 1900: 1954 to 2119
 DURATIONS: Final = frozenset(
@@ -138,10 +140,17 @@ def type_cells(
     """
     formats = [(0, cells)] if isinstance(cells, CellFormat) else list(cells)
     table, problems = _legal_bases(group.table)
-    table, damaged = _without_damage(table, event_type)
+    specs = [spec for spec in event_type.fields if spec.column in table.columns]
+    plain = {
+        spec.column: typed
+        for spec in specs
+        if (typed := _plain_column(table[spec.column], spec, formats)) is not None
+    }
+    table = table.with_columns(plain.values())
+    table, damaged = _without_damage(table, event_type, known=plain)
     problems += damaged
-    for spec in event_type.fields:
-        if spec.column in table.columns:
+    for spec in specs:
+        if spec.column not in plain:
             typed, flaws = _column(table, spec, formats)
             problems.append(flaws)
             table = table.with_columns(typed)
@@ -151,6 +160,45 @@ def type_cells(
         problems += cut
     table = _computed(table, formats)
     return Sifted(RowGroup(_derive(table, event_type)), pl.concat(problems))
+
+
+def _plain_column(
+    cells: pl.Series, spec: FieldSpec, formats: Sequence[tuple[int, CellFormat]]
+) -> pl.Series | None:
+    """Read a column of which every cell is in the plainest form of its field; None where one is not.
+
+    Such a cell holds no damage and no flaw, and needs none of the patterns for what people write.
+    """
+    ways = [form.of(spec.column) for _, form in formats]
+    if (
+        cells.dtype != pl.String
+        or spec.column in DURATIONS
+        or spec.kind in {"boolean", "timestamp"}
+        or any(form.scale != 1 for form in ways)
+    ):
+        return None
+    if spec.kind in {"number", "integer"}:
+        points = all(form.decimal == "." for form in ways)
+        whole = spec.kind == "integer" or not points
+        if not cells.str.contains(PLAIN_DIGITS if whole else PLAIN_POINT).all():
+            return None
+        typed = cells.cast(pl.Int64 if spec.kind == "integer" else pl.Float64, strict=False)
+        fits = typed.null_count() == cells.null_count() and (typed.abs() < LARGEST).all()
+        return typed if fits else None
+    if spec.kind == "list":
+        return _list_of_one(cells)
+    pattern = {"email": PLAIN_EMAIL, "phone": INTERNATIONAL}.get(spec.format or "")
+    return cells if pattern and cells.str.contains(pattern).all() else None
+
+
+def _list_of_one(cells: pl.Series) -> pl.Series | None:
+    """Give lists of one text, None where a cell may hold several."""
+    if cells.str.contains(SEVERAL).any():
+        return None
+    cell = pl.col(cells.name)
+    return cells.to_frame().select(
+        pl.when(cell.is_not_null()).then(pl.concat_list(cell)).alias(cells.name)
+    )[cells.name]
 
 
 def _cut_lists(
@@ -191,12 +239,15 @@ def _computed(table: pl.DataFrame, formats: Sequence[tuple[int, CellFormat]]) ->
 
 
 def _without_damage(
-    table: pl.DataFrame, event_type: EventType
+    table: pl.DataFrame, event_type: EventType, *, known: Collection[str]
 ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, 46138 for a date."""
+    """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, 46138 for a date.
+
+    Columns that are `known` to hold none are passed over.
+    """
     problems: list[pl.DataFrame] = []
     for name, dtype in table.schema.items():
-        if dtype != pl.String or name.startswith("#"):
+        if dtype != pl.String or name.startswith("#") or name in known:
             continue
         spec = event_type.field(name)
         broken = table[name].str.contains(damage_of(spec)).fill_null(value=False)
@@ -713,13 +764,17 @@ def _derive(table: pl.DataFrame, event_type: EventType) -> pl.DataFrame:
     """Fill empty `total_items` and `line_items.product_id`; nothing else is derived."""
     if event_type.field("line_items.quantity") is None:
         return table
-    if "line_items.quantity" in table.columns:
+    if "line_items.quantity" in table.columns and _lacks(table, "total_items"):
         quantity = pl.col("line_items.quantity")
         total = pl.when(quantity.is_not_null().any().over(EVENT)).then(quantity.sum().over(EVENT))
         known = [pl.col("total_items")] if "total_items" in table.columns else []
         table = table.with_columns(pl.coalesce(*known, total).alias("total_items"))
     sources = ("line_items.product_id", "line_items.sku", "line_items.product_title")
     there = [pl.col(name) for name in sources if name in table.columns]
-    if there:
+    if there and _lacks(table, "line_items.product_id"):
         table = table.with_columns(pl.coalesce(there).alias("line_items.product_id"))
     return table
+
+
+def _lacks(table: pl.DataFrame, name: str) -> bool:
+    return name not in table.columns or table[name].null_count() > 0

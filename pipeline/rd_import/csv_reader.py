@@ -25,9 +25,9 @@ from rd_import.errors import ExportError
 from rd_import.export import Export
 from rd_import.values import PROBLEM_SCHEMA, RowGroup, SourceGroup
 
-BLOCK_BYTES: Final = (
-    1 << 20
-)  # some 4,500 rows of an ordinary order export; larger blocks cost more memory than they save time
+BLOCK_BYTES: Final = 2 << 20
+"""Some 12,000 rows of an ordinary order export: at half of it, `check` takes a fifth longer; at twice, 50 MB more."""
+
 MAX_RECORD_BYTES: Final = (
     4 << 20
 )  # twenty times the largest event; a longer record is a quote that was never closed
@@ -198,18 +198,20 @@ class _Reading:
         flawed |= self._unreadable(block, keep)
         good = np.ones(len(keep), dtype=bool)
         good[list(flawed)] = False
-        whole = not flawed and len(keep) == len(block.starts) - 1
+        # One record after the other only where some are left out between others.
+        side_by_side = len(keep) and int(keep[-1] - keep[0]) + 1 == len(keep)
+        starts = block.starts[keep[0] : keep[-1] + 2] if side_by_side else None
         data = (
-            block.data
-            if whole
+            block.data[starts[0] : starts[-1]]
+            if starts is not None and not flawed
             else b"".join(self._ended(block.record(i)) for i in keep[good].tolist())
         )
         table = self._parse(data)
         if flawed:
             table = _spread(table, good)
         records = (
-            _binary(block.data, block.starts)
-            if len(keep) == len(block.starts) - 1
+            _binary(block.data, starts)
+            if starts is not None
             else pa.array([block.record(int(i)) for i in keep], type=pa.large_binary())
         )
         return self._group(table, records, block.lines[keep], [flawed[i] for i in sorted(flawed)])

@@ -1,12 +1,12 @@
 """Events -> the bytes that go over the wire, with the key that makes each of them unique. Pure."""
 
 import hashlib
+import json
 from collections.abc import Collection
 from typing import Final
 
 import polars as pl
 
-from rd_import.key_line import key_of
 from rd_import.values import (
     ENCODED_SCHEMA,
     EVENT,
@@ -39,25 +39,20 @@ def encode(
         Encoded events, and all problems, those given included.
     """
     group = events.kept
-    bodies = group.payloads.select(_json(group.payloads.columns, event_type.name).alias("body"))[
-        "body"
-    ]
+    bodies = _json(group.payloads, event_type.name)
     facts = group.facts
     identity = facts.select(identity_text(event_type, facts.columns).alias("identity"))["identity"]
     occurrence = (
         facts[OCCURRENCE] if OCCURRENCE in facts.columns else pl.repeat(1, facts.height, eager=True)
     )
-    keys = [
-        key_of(event_type.name, namespace, one, number)
-        for one, number in zip(identity, occurrence, strict=True)
-    ]
     binary = bodies.cast(pl.Binary)
+    keys = key_texts(event_type.name, namespace, identity, occurrence).cast(pl.Binary)
     table = pl.DataFrame(
         {
             EVENT: facts[EVENT],
             ROW: facts[ROW],
             "event_type": pl.repeat(event_type.name, facts.height, eager=True),
-            "event_key": pl.Series(keys, dtype=pl.Binary),
+            "event_key": _digests(keys),
             "occurrence": occurrence.cast(pl.UInt32),
             "identity": identity,
             "email": group.payloads["email"].str.to_lowercase(),
@@ -65,9 +60,7 @@ def encode(
             "source_timestamp": facts["event_timestamp"]
             if "event_timestamp" in facts.columns
             else None,
-            "payload_sha256": pl.Series(
-                [hashlib.sha256(b).digest() for b in binary], dtype=pl.Binary
-            ),
+            "payload_sha256": _digests(binary),
             "body": binary,
         },
         schema=ENCODED_SCHEMA,
@@ -87,14 +80,43 @@ def encode(
     )
 
 
-def _json(columns: list[str], event_type: str) -> pl.Expr:
+def _digests(texts: pl.Series) -> pl.Series:
+    sha256 = hashlib.sha256
+    return pl.Series([sha256(text).digest() for text in texts.to_list()], dtype=pl.Binary)
+
+
+def _json(payloads: pl.DataFrame, event_type: str) -> pl.Series:
+    """Write one JSON object per line, nulls left out."""
     opening = f'{{"event_type":"{event_type}","event_family":"{api_facts.EVENT_FAMILY}","payload":'
-    payload = pl.struct(columns).struct.json_encode()
-    # A null may be cut out as text: inside a JSON string every quote is escaped, so `,"key":null` occurs only between
-    # members; and the first member of each object is never null, so the comma before is always there.
-    return pl.concat_str(
-        pl.lit(opening), payload.str.replace_all(r',"[a-z0-9_]+":null', ""), pl.lit("}")
-    )
+    filled = [one.name for one in payloads if one.null_count() < max(payloads.height, 1)]
+    payload = pl.struct(filled).struct.json_encode()
+    if any(_has_nulls(payloads[name]) for name in filled):
+        # A null may be cut out as text: inside a JSON string every quote is escaped, so `,"key":null` occurs only
+        # between members; and the first member of each object is never null, so the comma before is always there.
+        payload = payload.str.replace_all(r',"[a-z0-9_]+":null', "")
+    return payloads.select(pl.concat_str(pl.lit(opening), payload, pl.lit("}")).alias("body"))[
+        "body"
+    ]
+
+
+def _has_nulls(column: pl.Series) -> bool:
+    """Tell whether something in a column is null, at any depth."""
+    if column.null_count():
+        return True
+    if isinstance(column.dtype, pl.List):
+        return _has_nulls(column.explode(empty_as_null=False))
+    if isinstance(column.dtype, pl.Struct):
+        return any(_has_nulls(field) for field in column.struct.unnest())
+    return False
+
+
+def key_texts(
+    event_type: str, namespace: str, identity: pl.Series, occurrence: pl.Series
+) -> pl.Series:
+    """Write what `key_of` hashes, for a column of identities in canonical form."""
+    opening = f'["{event_type}",{json.dumps(namespace, ensure_ascii=False)},'
+    parts = (pl.lit(opening), pl.lit(identity), pl.lit(","), pl.lit(occurrence), pl.lit("]"))
+    return pl.select(pl.concat_str(parts)).to_series()
 
 
 def identity_text(event_type: EventType, known: Collection[str]) -> pl.Expr:

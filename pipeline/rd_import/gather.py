@@ -63,12 +63,14 @@ def gather(
                 late.add(table.filter(strays))
         for position, lines in enumerate(events):
             table = spill.table(position).with_columns(pl.Series(EVENT, lines))
-            at_home = table.filter(homes[lines] == position)
-            together = pl.concat([at_home, *late.take(position)]).sort(
-                EVENT, ROW, maintain_order=True
-            )
-            if together.height:
-                yield RowGroup(together if own is None else _inherit(together, own))
+            away = homes[lines] != position
+            if away.any():
+                table = table.filter(~away)
+            late_ones = late.take(position)
+            if late_ones or not _ascends(table[EVENT].to_numpy()):
+                table = pl.concat([table, *late_ones]).sort(EVENT, ROW, maintain_order=True)
+            if table.height:
+                yield RowGroup(table if own is None else _inherit(table, own))
     finally:
         spill.remove()
         if late is not None:
@@ -105,6 +107,10 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     events = np.empty(len(order), dtype=np.uint32)
     events[order] = rank[place]
     return np.split(events, ends[:-1]), homes
+
+
+def _ascends(ordinals: np.ndarray) -> bool:
+    return bool((ordinals[1:] >= ordinals[:-1]).all())
 
 
 def _inherit(table: pl.DataFrame, own: Collection[str]) -> pl.DataFrame:

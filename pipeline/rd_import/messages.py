@@ -287,6 +287,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "set RD_IMPORT_TOKEN for the other types",
     ),
     "bad_scenario": ("{reason}", "rd-import sandbox --scenario takes a name or a TOML file"),
+    "audit_in_use": (
+        "another run is writing the audit `{path}` right now.",
+        "name another one with --audit, or wait for that run to end",
+    ),
     "audit_exists": (
         "`{path}` exists already.",
         "another run's audit is never replaced: name another --audit",

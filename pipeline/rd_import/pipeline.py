@@ -4,6 +4,8 @@ Exports are read, their columns matched, rows gathered into events, typed, valid
 run folder; the preview is computed from it. What it holds is packed, sent, and audited.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import secrets
@@ -15,33 +17,24 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
-from rd_import.audit import (
-    Audit,
-    audit_place,
-    masked,
-    open_audit_path,
-    write_audit,
-    write_open_audit,
-)
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.choose import Choice, choose
 from rd_import.encode import encode, identity_text
 from rd_import.errors import JobError, LedgerError, NothingSent
-from rd_import.exchange import Exchange
 from rd_import.export import Export
 from rd_import.gather import gather
 from rd_import.job import Job
-from rd_import.ledger import Ledger
 from rd_import.lookup import LookupTable, look_up, lookup_table
 from rd_import.mapping import map_rows
 from rd_import.mapping_file import Mapping, Preset, Rule, TypeBy
 from rd_import.match import Fed, Matching, in_common, match, match_columns
 from rd_import.names import Names, folded
+from rd_import.overlap import ahead
 from rd_import.plan import (
     LOWEST_CONTACT_LIMIT,
     Decisions,
@@ -55,7 +48,6 @@ from rd_import.plan import (
 from rd_import.presets import recognise
 from rd_import.read import find_exports, read
 from rd_import.run_folder import FolderWriter, RunFolder
-from rd_import.send import Clock, Pace, Rules, Sender, Sending
 from rd_import.survey import Survey
 from rd_import.torn import TornRows
 from rd_import.validate import validate
@@ -66,6 +58,7 @@ from rd_import.values import (
     LEFT_OUT,
     ROW,
     EncodedGroup,
+    EventGroup,
     RowGroup,
     RunResult,
     Sifted,
@@ -73,6 +66,12 @@ from rd_import.values import (
 )
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
 from rdstation_events.event_type import EventType
+
+if TYPE_CHECKING:  # the second half's modules are loaded when it begins: `check` needs none of them
+    from rd_import.audit import Audit
+    from rd_import.exchange import Exchange
+    from rd_import.ledger import Ledger
+    from rd_import.send import Clock, Pace, Sending
 
 PENDING: Final = ("unknown", "deferred", "not_sent")
 
@@ -185,9 +184,10 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
         counts = _Counts()
         survey = _Surveys(plan, job)
         with folder.writer() as writer:
-            rows = survey.matched(read(plan.exports), writer)
-            for group in gather(rows, by=plan.by, scratch=folder.path, own=plan.own):
-                _keep_events(group, plan, survey, writer, counts, job)
+            rows = survey.matched(ahead(read(plan.exports)), writer)
+            groups = gather(rows, by=plan.by, scratch=folder.path, own=plan.own)
+            for parts in ahead(_events(groups, plan, survey, writer, counts)):
+                _keep_events(parts, plan, writer, job)
             writer.finish()
         folder.save_facts(_facts(job, plan, survey, writer, counts, clock.now()))
     except OSError as error:
@@ -203,41 +203,61 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
     return folder
 
 
-def _keep_events(
-    group: RowGroup,
-    plan: "_Plan",
-    survey: "_Surveys",
+def _events(
+    groups: Iterator[RowGroup],
+    plan: _Plan,
+    survey: _Surveys,
     writer: FolderWriter,
-    counts: "_Counts",
+    counts: _Counts,
+) -> Iterator[list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]]]:
+    """Type, number, validate and map groups of whole events, type by type; with the problems known before."""
+    said = plan.said
+    for group in groups:
+        chosen = choose(group, plan.choice)
+        writer.keep_problems(chosen.problems)
+        counts.add_ordinals(group)
+        parts = []
+        for event_type, rows in chosen.rows:
+            if rows.table.is_empty():
+                continue
+            typed = type_cells(
+                rows,
+                event_type,
+                survey.formats(event_type.name),
+                lists_over_limit=said.lists_over_limit or "refuse",
+            )
+            known = chosen.problems
+            if known.height:
+                known = known.filter(pl.col(ROW).is_in(rows.table[ROW].implode()))
+            torn = survey.torn.flaws(rows.table)
+            typed = Sifted(typed.kept, pl.concat([known, typed.problems, torn]))
+            identity = _counted_identity(typed.kept, event_type, plan)
+            numbered = replace(typed, kept=writer.number(typed.kept, identity))
+            valid = validate(numbered, event_type)
+            counts.add_legal_bases(valid.kept)
+            limit = said.items_over_limit or "refuse"
+            parts.append((event_type, known, map_rows(valid, event_type, items_over_limit=limit)))
+        yield parts
+
+
+def _keep_events(
+    parts: list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]],
+    plan: _Plan,
+    writer: FolderWriter,
     job: Job,
 ) -> None:
-    """Type, validate, map and encode a group of whole events, type by type, and write them down in order."""
-    said = plan.said
-    chosen = choose(group, plan.choice)
-    writer.keep_problems(chosen.problems)
-    counts.add_ordinals(group)
+    """Encode a group of events, type by type, and write them down in order."""
     kept = []
-    for event_type, rows in chosen.rows:
-        if rows.table.is_empty():
-            continue
-        typed = type_cells(
-            rows,
-            event_type,
-            survey.formats(event_type.name),
-            lists_over_limit=said.lists_over_limit or "refuse",
-        )
-        known = chosen.problems.filter(pl.col(ROW).is_in(rows.table[ROW].implode()))
-        torn = survey.torn.flaws(rows.table)
-        typed = Sifted(typed.kept, pl.concat([known, typed.problems, torn]))
-        identity = _counted_identity(typed.kept, event_type, plan)
-        numbered = replace(typed, kept=writer.number(typed.kept, identity))
-        valid = validate(numbered, event_type)
-        events = map_rows(valid, event_type, items_over_limit=said.items_over_limit or "refuse")
-        encoded = encode(events, event_type, namespace=said.namespace, max_body=job.max_body)
-        writer.keep_problems(encoded.problems.join(known, on=[ROW, "code"], how="anti"))
+    for event_type, known, events in parts:
+        encoded = encode(events, event_type, namespace=plan.said.namespace, max_body=job.max_body)
+        problems = encoded.problems
+        if known.height:
+            problems = problems.join(known, on=[ROW, "code"], how="anti")
+        writer.keep_problems(problems)
         kept.append(encoded.kept.table)
-        counts.add_legal_bases(valid.kept)
-    if kept:
+    if len(kept) == 1:
+        writer.keep_events(EncodedGroup(kept[0]))
+    elif kept:
         writer.keep_events(EncodedGroup(pl.concat(kept).sort(EVENT, maintain_order=True)))
 
 
@@ -284,6 +304,8 @@ def unfinished_run(
     folder: RunFolder, ledger: Ledger, account: int
 ) -> tuple[RunFolder, Path] | None:
     """Find an interrupted run of the same input, type and mapping that no process works on, and its audit."""
+    from rd_import.audit import audit_place
+
     for run in ledger.runs():
         same = run["account"] == account and run["input_sha256"] == input_of(folder)
         if (
@@ -339,7 +361,12 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
         LedgerError: The ledger or the run folder cannot be used.
     """
+    from rd_import.audit import write_open_audit
+    from rd_import.send import Rules, Sender
+
     now = clock.now()
+    if _is_written_by_another(audit_path, folder, ledger):
+        raise JobError("audit_in_use", path=audit_path)
     try:
         folder.keep_contacts(ledger.secret)
         decide(job, folder, ledger, account, now)
@@ -356,8 +383,8 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         account=account,
         event_type=folder.facts["event_type"],
         input_sha256=input_of(folder),
-        folder=folder.path,
-        audit_path=audit_path,
+        folder=folder.path.absolute(),
+        audit_path=audit_path.absolute(),  # who goes on may stand elsewhere
         now=now,
     )
     facts = ledger.facts(account)
@@ -391,6 +418,17 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     return result
 
 
+def _is_written_by_another(audit_path: Path, folder: RunFolder, ledger: Ledger) -> bool:
+    """Tell whether a live run names the same audit: the two would take each other's open audit away."""
+    return any(
+        run["audit_path"] == str(audit_path.absolute())
+        and run["run"] != folder.run_id
+        and run["finished_us"] is None
+        and ledger.is_running(run["run"])
+        for run in ledger.runs()
+    )
+
+
 def conclude(
     folder: RunFolder,
     ledger: Ledger,
@@ -402,6 +440,8 @@ def conclude(
     clock: Clock,
 ) -> RunResult:
     """Write the audit of a run as the ledger stands, and forget people's data that nobody needs any more."""
+    from rd_import.audit import masked, open_audit_path, write_audit
+
     audit = write_audit(folder, ledger, account, audit_path, stopped=sending.proof)
     if sum(audit.states.get(state, 0) for state in PENDING) == audit.resolved_rows:
         folder.forget_contents(masked)
@@ -414,6 +454,9 @@ def refuse(
     folder: RunFolder, *, audit_path: Path, started: datetime, clock: Clock, why: str
 ) -> RunResult:
     """Write the audit of a run of which nothing may be sent."""
+    from rd_import.audit import write_audit
+    from rd_import.send import Sending
+
     sending = Sending(stopped_by="question", proof=why)
     audit = write_audit(folder, None, None, audit_path, stopped=why)
     return _result(folder, audit, audit_path, sending, started=started, finished=clock.now())
@@ -574,9 +617,14 @@ class _Counts:
             self.event_ordinals = max(self.event_ordinals, highest + 1)
 
     def add_legal_bases(self, valid: RowGroup) -> None:
-        once = valid.table.unique(EVENT, keep="first")
-        for name in valid.table.columns:
-            if name.startswith("legal_bases.") and name.endswith(".type"):
+        bases = [
+            name
+            for name in valid.table.columns
+            if name.startswith("legal_bases.") and name.endswith(".type")
+        ]
+        if bases:
+            once = valid.table.unique(EVENT, keep="first")
+            for name in bases:
                 status = f"{name.removesuffix('type')}status"
                 given = once.filter(pl.col(name).is_not_null())
                 statuses = (

@@ -1,19 +1,23 @@
 """What of a run folder is to be sent, as the ledger stands: looked up before a request is planned."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
 from rd_import.key_line import KeyLine, Lost, Policy, key_of
-from rd_import.ledger import Ledger
 from rd_import.run_folder import RunFolder
 from rd_import.values import EVENT, PlannedEvent
+
+if TYPE_CHECKING:
+    from rd_import.ledger import Ledger
 
 CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
 PAST: Final = "PAST"
@@ -42,7 +46,7 @@ class Decisions:
         }
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "Decisions":
+    def from_facts(cls, facts: Mapping[str, Any]) -> Decisions:
         """Read what `to_facts` wrote."""
         past = facts.get("past_before")
         return cls(datetime.fromisoformat(past) if past else None, facts.get("repeats"))

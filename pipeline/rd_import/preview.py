@@ -1,19 +1,23 @@
 """Run folder -> what a person should know before anything is sent."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
 from rd_import import messages
-from rd_import.ledger import Ledger
 from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
 from rd_import.run_folder import RunFolder
 from rd_import.values import LEFT_OUT, NAMES_A_ROW, ROW
+
+if TYPE_CHECKING:
+    from rd_import.ledger import Ledger
 
 EXAMPLES: Final = 3
 
@@ -111,7 +115,7 @@ def preview(
         one_each: Each event is a request of its own, as with an API key.
     """
     facts = folder.facts
-    known, requests, size, total = 0, 0, 0, 0
+    known, packing = 0, _Packing(max_body, one_each=one_each)
     emails: list[np.ndarray] = []
     learnt = ledger.facts(account).max_per_contact if ledger and account else None
     payloads: list[str] = []
@@ -119,16 +123,15 @@ def preview(
         lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
         emails.append(events["email"].hash().to_numpy())
         payloads += payload_lines(events["body"].head(EXAMPLES - len(payloads)).to_list())
-        for key, sha, length in zip(
-            events["event_key"], events["payload_sha256"], events["body"].bin.size(), strict=True
-        ):
-            if key in lines and lines[key].uuid_of(sha):
-                known += 1
-                continue
-            if one_each or size == 0 or size + length + 1 > max_body:
-                requests, total, size = requests + 1, total + 1, 1
-            size += length + 1
-            total += length + 1
+        lengths = events["body"].bin.size()
+        if lines:
+            accepted = [
+                key in lines and lines[key].uuid_of(sha) is not None
+                for key, sha in events.select("event_key", "payload_sha256").iter_rows()
+            ]
+            known += sum(accepted)
+            lengths = lengths.filter(~pl.Series(accepted, dtype=pl.Boolean))
+        packing.add(lengths.to_numpy())
     contacts, crowded = _contacts(emails, learnt or LOWEST_CONTACT_LIMIT)
     return Preview(
         rows=folder.rows,
@@ -136,9 +139,9 @@ def preview(
         event_type=facts["event_type"],
         invalid_rows=facts["invalid_rows"],
         already_accepted=known if ledger else None,
-        requests=requests,
-        bytes=total,
-        minutes=round(requests / per_minute, 1),
+        requests=packing.requests,
+        bytes=packing.bytes,
+        minutes=round(packing.requests / per_minute, 1),
         exports=tuple(facts["exports"]),
         fields=facts["fields"],
         constants=facts["constants"],
@@ -167,6 +170,40 @@ def preview(
         max_age_days=facts["asked"]["max_age_days"],
         run_id=folder.run_id,
     )
+
+
+class _Packing:
+    """Counts the bodies that `pack` would fill, without the events: next-fit on their lengths, group by group."""
+
+    def __init__(self, max_body: int, *, one_each: bool) -> None:
+        self.requests = 0
+        self.bytes = 0
+        self._max_body = max_body
+        self._one_each = one_each
+        self._size = (
+            max_body  # of the body that is being filled: full, so that the first event opens one
+        )
+
+    def add(self, lengths: np.ndarray) -> None:
+        """Take the next events, by the bytes of each."""
+        taken = lengths.astype(np.int64) + 1  # each ends with a comma or the closing bracket
+        self.bytes += int(taken.sum())
+        if self._one_each:
+            self.requests += len(taken)
+            self.bytes += len(taken)
+            return
+        ends = np.cumsum(taken)
+        at, before = 0, 0
+        while True:
+            fit = int(np.searchsorted(ends, before + self._max_body - self._size, side="right"))
+            if fit > at:
+                self._size += int(ends[fit - 1]) - before
+                at, before = fit, int(ends[fit - 1])
+            if at == len(ends):
+                return
+            self.requests, self.bytes = self.requests + 1, self.bytes + 1
+            self._size = 1 + int(taken[at])  # an event that is larger alone goes all the same
+            at, before = at + 1, int(ends[at])
 
 
 def _by_type(folder: RunFolder) -> dict[str, int]:

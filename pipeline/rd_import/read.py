@@ -33,6 +33,7 @@ TOTALS: Final = (
     "total", "totals", "grand total", "total geral", "totais", "subtotal", "sub-total", "soma",
     "suma", "total general", "totales",
 )  # fmt: skip
+TOTAL_BEGINS: Final = r"(?i)^\s*(?:tota|grand|sub-?tot|som|sum)"  # what all of them begin with
 EXCEL_TRIED: Final = 50  # rows among which the header of a workbook is looked for
 
 
@@ -260,26 +261,21 @@ def _marked(group: SourceGroup, export: Export) -> SourceGroup:
         return replace(
             group, problems=_problems(range(table.height), "SECOND_TABLE", group.problems)
         )
-    first = pl.coalesce(pl.col(columns[:2])).str.strip_chars()
+    first = pl.coalesce(pl.col(columns[:2]))
     suspects = table.select(
-        first.str.strip_chars_end(":")
-        .str.to_lowercase()
-        .is_in(TOTALS)
-        .fill_null(value=False)
-        .alias("total"),
-        (pl.col(columns[0]).str.strip_chars() == export.facts.columns[0])
-        .fill_null(value=False)
-        .alias("header"),
+        first.str.contains(TOTAL_BEGINS).alias("total"),
+        (pl.col(columns[0]).str.strip_chars() == export.facts.columns[0]).alias("header"),
     )
-    totals = suspects["total"].arg_true().to_list()
-    if export.facts.header_record and suspects["header"].any():
-        repeated = [
-            i
-            for i in suspects["header"].arg_true().to_list()
-            if _says_header(table.row(i), columns)
-        ]
-    else:
-        repeated = []
+    totals = [
+        i
+        for i in suspects["total"].arg_true().to_list()
+        if next(filter(None, table.row(i)[:2])).strip().rstrip(":").lower() in TOTALS
+    ]
+    repeated = [
+        i
+        for i in (suspects["header"].arg_true().to_list() if export.facts.header_record else [])
+        if _says_header(table.row(i), columns)
+    ]
     if not totals and not repeated:
         return group
     again, second = _repeats(group, export, repeated)

@@ -56,7 +56,7 @@ def trimmed(column: str) -> pl.Expr:
 
 
 def _bare(cell: pl.Expr) -> pl.Expr:
-    return pl.when(cell.str.contains(r"\S")).then(cell.str.strip_chars(" \t\r\n"))
+    return pl.when(cell.str.strip_chars() != "").then(cell.str.strip_chars(" \t\r\n"))
 
 
 def texts(table: pl.DataFrame, rule: Rule) -> pl.Series:

@@ -1,9 +1,11 @@
 """pandera runs here, and only here: typed rows -> the rows of good events, and a problem per broken rule."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import polars as pl
 from pandera.errors import SchemaErrors
+from pandera.polars import DataFrameSchema
 
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rdstation_events.event_type import EventType, failure_code
@@ -37,7 +39,7 @@ def sift(table: pl.DataFrame, problems: pl.DataFrame) -> Sifted[RowGroup]:
 def _failures(
     table: pl.DataFrame, known: pl.DataFrame, event_type: EventType
 ) -> Iterator[pl.DataFrame]:
-    schema = event_type.polars_schema(table.columns)
+    schema = _schema(event_type, tuple(table.columns))
     absent = [name for name in schema.columns if name not in table.columns]
     checked = table.with_columns(
         pl.lit(None, dtype=schema.columns[name].dtype.type).alias(name) for name in absent
@@ -46,6 +48,12 @@ def _failures(
         schema.validate(checked, lazy=True)
     except SchemaErrors as errors:
         yield _problems(errors.failure_cases, table, known, event_type)
+
+
+@cache
+def _schema(event_type: EventType, columns: tuple[str, ...]) -> DataFrameSchema:
+    """Keep the schema of a file's columns: making it takes longer than a small group's validation."""
+    return event_type.polars_schema(columns)
 
 
 def _problems(
