@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import inspect
 import json
 import logging
@@ -11,6 +12,7 @@ import re
 import shlex
 import signal
 import sys
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -561,6 +563,73 @@ def probe(email: str, **given: Any) -> None:
 
 
 @cli.command()
+@_with(*_ACCOUNT, *_OUTPUT)
+@click.option("--paste", is_flag=True, help="Paste the code; for machines without a browser.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option(
+    "--port", type=int, default=8766, show_default=True, help="Of the app's callback address."
+)
+def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
+    """Allow rd-import to send to an account: in the browser, once; the tokens stay on this machine.
+
+    The app's client id and secret come from RD_IMPORT_CLIENT_ID and RD_IMPORT_CLIENT_SECRET; the secret is asked for
+    where it is not set. The app's callback address must be http://localhost:8766/callback.
+    """
+    from rd_import.auth import FileStore, keep_login, token_store
+    from rd_import.login import CALLBACK_PATH, Callback, Errand
+    from rd_import.session import tokens_path
+
+    client_id = os.environ.get("RD_IMPORT_CLIENT_ID", "").strip()
+    address = f"http://localhost:{port}{CALLBACK_PATH}"
+    if not client_id:
+        raise JobError("login_app", missing="RD_IMPORT_CLIENT_ID", callback=address)
+    secret = os.environ.get("RD_IMPORT_CLIENT_SECRET", "").strip() or getpass.getpass(
+        messages.say("login.secret")
+    )
+    empty = Account.unproven(base_url=given["base_url"], label=given["label"])
+    account = replace(empty, client_id=client_id, client_secret=secret)
+    listening = None if paste else Callback(port)
+    callback = listening.address if listening else address
+    errand = Errand(account.base_url, client_id, callback)
+    _say(messages.say("login.open", address=errand.address))
+    if listening is not None:
+        if not no_browser:
+            webbrowser.open(errand.address)
+        _say(messages.say("login.waiting", callback=callback))
+        code = listening.wait(errand)
+    else:
+        click.echo(messages.say("login.paste"), nl=False, err=True)
+        code = errand.code_of(_terminal().readline(), pasted=True)
+    store = token_store(tokens_path(), warn=False)
+    keep_login(store, account, code)
+    place = messages.say("login.keyring")
+    if isinstance(store, FileStore):
+        place = str(tokens_path())
+        _say(messages.say("login.in_file", path=place))
+    if given["as_json"]:
+        _print_json(account=account.label, base_url=account.base_url)
+    else:
+        click.echo(messages.say("login.done", label=account.label, place=place))
+
+
+@cli.command()
+@_with(*_ACCOUNT, *_OUTPUT)
+def logout(**given: Any) -> None:
+    """Forget the tokens of an account on this machine."""
+    from rd_import.auth import forget_login, token_store
+    from rd_import.session import tokens_path
+
+    account = Account.unproven(base_url=given["base_url"], label=given["label"])
+    forgotten = forget_login(token_store(tokens_path(), warn=False), account)
+    if given["as_json"]:
+        _print_json(account=account.label, forgotten=forgotten)
+        return
+    click.echo(messages.say("login.out" if forgotten else "login.nobody", label=account.label))
+    if forgotten:
+        _say(messages.say("login.out_note"))
+
+
+@cli.command()
 @_LANG
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
 @click.option(
@@ -724,7 +793,20 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
 
 
 def _account(given: dict[str, Any]) -> Account:
-    return Account.from_env(base_url=given["base_url"], label=given["label"])
+    """Give the account of the environment, else the one that somebody logged in to."""
+    try:
+        return Account.from_env(base_url=given["base_url"], label=given["label"])
+    except AccountError as error:
+        if error.key != "no_credentials":
+            raise
+        from rd_import.auth import login_of, token_store
+        from rd_import.session import tokens_path
+
+        account = Account.unproven(base_url=given["base_url"], label=given["label"])
+        kept = login_of(token_store(tokens_path(), warn=False), account)
+        if kept is None:
+            raise
+        return kept
 
 
 def _delivery(given: dict[str, Any]) -> Delivery:

@@ -175,8 +175,8 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "use https; plain http is for this machine only (127.0.0.1)",
     ),
     "no_credentials": (
-        "no RD Station credentials: `RD_IMPORT_TOKEN` is not set.",
-        "set it to the account's access token, or practise without an account: add --sandbox",
+        "no RD Station credentials: nobody logged in, and `RD_IMPORT_TOKEN` is not set.",
+        "rd-import login, or set it to the account's access token; to practise without an account: add --sandbox",
     ),
     "account_refused": (
         "RD Station refused the account: {proof}. {message}",
@@ -249,6 +249,32 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "ledger_not_named": (
         "in a container or CI job the ledger must be named: without it a later run would send everything again.",
         "name one on a disk that stays: --ledger PATH, or RD_IMPORT_LEDGER",
+    ),
+    "login_app": (
+        "which app logs in? {missing} is not set.",
+        "create an app in RD Station's app publisher with the callback address {callback}, "
+        "then set RD_IMPORT_CLIENT_ID and RD_IMPORT_CLIENT_SECRET to its own",
+    ),
+    "login_no_code": ("no code was pasted.", "copy the code, or the whole address that holds it"),
+    "login_other_state": (
+        "that answer belongs to another login (its `state` differs).",
+        "start again: rd-import login; never paste an address that somebody sent to you",
+    ),
+    "login_declined": (
+        "RD Station was told not to allow it ({reason}).",
+        "rd-import login asks again",
+    ),
+    "login_nobody": (
+        "nobody came back from the browser within five minutes.",
+        "start again: rd-import login; on a machine without a browser add --paste",
+    ),
+    "login_refused": (
+        "RD Station did not take the code (HTTP {status}): it works once and only for a while.",
+        "start again: rd-import login; check client id and secret if it happens again",
+    ),
+    "port_of_login_taken": (
+        "port {port}, where the browser comes back to, is taken: {reason}.",
+        "end the program that holds it, or add --paste",
     ),
     "account_mismatch": (
         "these credentials belong to `{bound}` in this ledger, not to `{scope}`.",

@@ -269,6 +269,21 @@ SCREENS: Final[Mapping[str, Text]] = {
     "probe.not_partial": "a refused batch accepts none of its events",
     "probe.in_batch": "e-commerce events go in batches",
     "probe.not_in_batch": "e-commerce events were refused in a batch (plan, product, or route)",
+    # login
+    "login.open": "Open this address in the browser, and allow the app there:\n\n  {address}\n",
+    "login.waiting": "waiting for the browser to come back to {callback} (Ctrl-C stops)",
+    "login.paste": "Paste the address that the browser ended at, or the code in it: ",
+    "login.secret": "Client secret of the app (it is not shown): ",
+    "login.close": "rd-import is allowed. You can close this page and go back to the terminal.",
+    "login.not_ours": "This address does not belong to the login that is under way.",
+    "login.done": "logged in as account `{label}`; tokens are kept in {place}",
+    "login.keyring": "this system's keyring",
+    "login.in_file": (
+        "this machine has no keyring, so the tokens stand in a file that only you can read: {path}"
+    ),
+    "login.out": "logged out of account `{label}` on this machine",
+    "login.out_note": "the app stays allowed in RD Station until it is taken out there",
+    "login.nobody": "nobody was logged in as account `{label}`",
     # sandbox
     "sandbox.listens": "the sandbox listens; what arrives is shown at {url}/ (Ctrl-C ends it)",
 }
