@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format catalogue lock bench wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue gallery pictures lock bench wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,12 @@ format: $(VENV)/dev.stamp ## format the code and sort its imports
 
 catalogue: $(VENV)/dev.stamp ## bring the translations' entries up to date
 	$(BIN)/python tools/catalogue.py
+
+gallery: $(VENV)/dev.stamp ## run each documented failure, and write docs/gallery.md from the screens
+	$(BIN)/python tools/gallery.py
+
+pictures: $(VENV)/dev.stamp ## make the pictures of the READMEs from a real run; needs chromium
+	$(BIN)/python tools/pictures.py
 
 lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv

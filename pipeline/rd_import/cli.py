@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rd_import.mapping_file import Mapping
     from rd_import.pipeline import Draft
     from rd_import.preview import Preview
+    from rd_import.report import Report
     from rd_import.send import Sending
     from rd_import.session import Session
     from rd_import.values import RunResult
@@ -534,7 +535,7 @@ def report(audit: Path, **given: Any) -> None:
     """Write the report of AUDIT, one HTML page, beside it."""
     from rd_import.report import write_report
 
-    path = write_report(audit)
+    path = write_report(audit).path
     if given["as_json"]:
         _print_json(report=str(path))
     else:
@@ -715,7 +716,7 @@ def main() -> None:
         _say(messages.say("say.stopped_at_once" if at_once else "say.stopped"))
         sys.exit(130)
     except click.ClickException as error:
-        _fail(error.format_message(), 2)
+        _fail(messages.with_hint(error.format_message(), messages.say("say.usage_hint")), 2)
     except RdImportError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -1070,7 +1071,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
         requests=result.requests,
         audit=str(result.audit_path),
         rejected_file=[str(path) for path in result.rejected_paths],
-        report=report and str(report),
+        report=report and str(report.path),
         stopped_by=result.stopped_by,
         proof=result.proof,
         run_folder=str(result.run_folder),
@@ -1078,7 +1079,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     )
 
 
-def _report_of(result: RunResult) -> Path | None:
+def _report_of(result: RunResult) -> Report | None:
     """Write the report of a run; that it cannot be written does not undo the run."""
     from rd_import.report import write_report
 

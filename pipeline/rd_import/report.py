@@ -58,7 +58,7 @@ _COLUMNS: Final = (
 
 
 @dataclass(slots=True)
-class _Cause:
+class Cause:
     """Rows of one state, code and column: how many, an example of what is said of them, and where the first stand."""
 
     state: str
@@ -77,7 +77,7 @@ class _Findings:
     rows: Counter[str] = field(default_factory=Counter)
     keys: dict[str, list[np.ndarray]] = field(default_factory=dict)
     uuids: list[np.ndarray] = field(default_factory=list)
-    causes: dict[tuple[str, str | None, str | None], _Cause] = field(default_factory=dict)
+    causes: dict[tuple[str, str | None, str | None], Cause] = field(default_factory=dict)
     unknown: list[dict[str, Any]] = field(default_factory=list)
     decided: int = 0
     not_before: datetime | None = None
@@ -90,14 +90,22 @@ def report_path(audit: Path) -> Path:
     return audit.with_name(f"{stem}.report.html")
 
 
-def write_report(audit: Path) -> Path:
-    """Write the report of an audit beside it, for its owner alone, and give its place.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that was written, and why rows were not received, the most frequent first."""
+
+    path: Path
+    causes: tuple[Cause, ...]
+
+
+def write_report(audit: Path) -> Report:
+    """Write the report of an audit beside it, for its owner alone.
 
     Raises:
         ExportError: It is no audit of ours.
         JobError: The report cannot be written.
     """
-    page = render(audit)
+    page, causes = _rendered(audit)
     path = report_path(audit)
     temporary = path.with_name(f"{os.getpid()}.{path.name}.tmp")
     try:
@@ -108,15 +116,11 @@ def write_report(audit: Path) -> Path:
         temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise JobError("cannot_write_report", path=path, reason=reason) from error
-    return path
+    return Report(path, causes)
 
 
-def render(audit: Path) -> str:
-    """Give the page of an audit, in the language in use.
-
-    Raises:
-        ExportError: It is no audit of ours.
-    """
+def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
+    """Give the page of an audit, in the language in use, and its causes."""
     import jinja2
 
     try:
@@ -135,8 +139,10 @@ def render(audit: Path) -> str:
         lstrip_blocks=True,
     ).get_template("report.html")
     style, script = ((folder / name).read_text("utf-8") for name in ("report.css", "report.js"))
-    return page.render(
+    causes = tuple(sorted(found.causes.values(), key=lambda one: -one.rows))
+    html = page.render(
         _facts_of_page(audit, facts, found),
+        causes=causes[:MOST_CAUSES],
         say=say,
         number=number,
         moment=moment,
@@ -146,6 +152,7 @@ def render(audit: Path) -> str:
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
     )
+    return html, causes
 
 
 def _csp_hash(text: str) -> str:
@@ -195,7 +202,7 @@ def _add_causes(rows: pl.DataFrame, found: _Findings) -> None:
         key = (one["state"], one["error_code"], one["error_column"])
         what = one["error_message"] or one["proof"] or messages.state(one["state"])
         cause = found.causes.setdefault(
-            key, _Cause(one["state"], one["error_column"], what, one["hint"])
+            key, Cause(one["state"], one["error_column"], what, one["hint"])
         )
         cause.rows += one["rows"]
         places = [_place(**row) for row in one["first"]]
@@ -343,7 +350,6 @@ def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> d
         "total": total,
         "total_events": sum(events.values()),
         "checks": list(_checks(found, run, requests, total, events.get("accepted", 0))),
-        "causes": sorted(found.causes.values(), key=lambda one: -one.rows)[:MOST_CAUSES],
         "more_causes": max(0, len(found.causes) - MOST_CAUSES),
         "rejected": [(quote(path.name), path.name) for path in _rejected_beside(audit)],
         "unknown_rows": found.rows["unknown"],

@@ -185,6 +185,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "say.to_send": "to send it: {command}",
     "say.run_folder": "run folder: {path}",
     "say.no_rows": "the file has a header and no rows; there is nothing to send.",
+    "say.usage_hint": "rd-import --help lists the commands, rd-import import --help the options",
     "say.practice": "this is a practice server, so it is sent all the same",
     "say.going_on": "going on with run {run}, which was interrupted",
     "say.new_ledger": "a new ledger begins at {path}: nothing sent before it is known here",
@@ -208,19 +209,23 @@ SCREENS: Final[Mapping[str, Text]] = {
     # The closing screen
     "result.rows": ("row in all, {requests}", "rows in all, {requests}"),
     "result.requests": ("{count:n} request", "{count:n} requests"),
+    "result.cause": (
+        "{count:n} row {state}: {what} (first: {place})",
+        "{count:n} rows {state}: {what} (first: {place})",
+    ),
     "result.audit": "audit: {path}",
     "result.rejected": "rejected rows: {path}",
     "result.report": "report: {path}",
     "result.stopped": "the run stopped: {proof}",
     "result.account": (
-        "check that the token is valid and that plan and permission include this event, then run it again"
+        "check that the token is valid and that plan and permission include this event, then: rd-import resume {run}"
     ),
     "result.outage": "RD Station gave no usable answer; when it is back: rd-import resume {run}",
     "result.refused": (
-        "RD Station refused event after event; see error_message in the audit, mend the cause, run it again"
+        "RD Station refused event after event; see the report, mend the cause, then: rd-import resume {run}"
     ),
     "result.service": (
-        "the address or request was not accepted; check --base-url, then run the same command again"
+        "the address or request was not accepted; check --base-url, then: rd-import resume {run}"
     ),
     "result.person": "stopped as asked; to go on: rd-import resume {run}",
     "result.unknown": (
