@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from rd_import.key_line import Fact, KeyLine
 from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError
 from rd_import.plan import CONTACT_CONFLICT, Decisions
-from rd_import.run_folder import RunFolder, private_file, sync_folder
+from rd_import.run_folder import ERASED, RunFolder, private_file, sync_folder
 from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
 
 SCHEMA_VERSION: Final = 1
@@ -77,6 +77,7 @@ AUDIT_SCHEMA: Final = pa.schema(
 )
 """One line per input row, in input order. Columns are added at the end, never removed or renamed."""
 
+PERSONAL_COLUMNS: Final = ("identifier", "error_value", "error_message", "resolved_why")
 NAMES_OF_PEOPLE: Final = {
     "name",
     "email",
@@ -86,6 +87,7 @@ NAMES_OF_PEOPLE: Final = {
     "linkedin",
     "company_address",
 }
+FORGOTTEN: Final = "rd-import forget: this person was erased and gets nothing"
 REJECTED: Final = {"invalid", "refused"}
 
 
@@ -162,7 +164,7 @@ def write_audit(
             records = folder.records()
             for rows in folder.placed_rows():
                 table = merge.rows(rows)
-                states.update(table["state"].to_list())
+                states.update(dict(table["state"].value_counts().iter_rows()))
                 resolved += table.filter(
                     pl.col("resolved_as").is_in(["left", "confirmed"]), state="unknown"
                 ).height
@@ -207,6 +209,7 @@ class _Merge:
         self._weak = bool(folder.facts["weak_identity"])
         types = folder.facts["event_types"]
         self._only_type = types[0] if len(types) == 1 else None
+        self._forgotten = ledger.forgotten() if ledger else frozenset()
         self._decided = bool(ledger and account and ledger.has_resolutions(account))
         self._paths = [export["path"] for export in folder.facts["exports"]]
         size = int(folder.facts["event_ordinals"])
@@ -222,6 +225,7 @@ class _Merge:
             )
             self._position[ordinals] = np.arange(len(ordinals))
             self._attempts[ordinals] += 1
+        self._request_columns = _request_columns(self._requests)
         self._bad_events = self._events_with_problems()
 
     def metadata(self) -> dict[str, str]:
@@ -252,7 +256,7 @@ class _Merge:
 
     def rows(self, placed: pl.DataFrame) -> pl.DataFrame:
         """Give the audit's lines of one group of rows."""
-        events = pl.DataFrame(self._event_lines(placed), schema=_EVENT_SCHEMA, orient="row")
+        events = self._events(placed)
         problems = pl.DataFrame(self._problem_lines(placed), schema=_PROBLEM_SCHEMA, orient="row")
         paths = pl.Series(self._paths, dtype=pl.String)
         table = (
@@ -287,6 +291,8 @@ class _Merge:
 
     def _problem_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
         """Give the reason of each invalid row: its own, or that of a sibling in the same event."""
+        if self._problems.is_empty():
+            return
         places = {
             row: (self._paths[export], number, line)
             for row, export, number, line in placed.select(
@@ -318,6 +324,8 @@ class _Merge:
                 hint,
                 str(limit) if code == "FILTERED" else f"{code} before sending",
             )
+        if not self._bad_events:
+            return
         for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
             if row in named or event not in self._bad_events:
                 continue
@@ -358,39 +366,88 @@ class _Merge:
         """Name the file's own column where the field has one."""
         return None if field is None else self._folder.facts["fields"].get(field, field)
 
-    def _event_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    def _events(self, placed: pl.DataFrame) -> pl.DataFrame:
+        """Give the lines of the events that some rows belong to."""
+        found = [pl.DataFrame(schema=_EVENT_SCHEMA)]
         wanted = placed[EVENT].drop_nulls().unique()
-        if wanted.is_empty():
-            return
         low, high = wanted.min(), wanted.max()
-        for planned in self._folder.planned_with_contacts():
+        for planned in self._folder.planned_with_contacts() if wanted.len() else ():
             if planned[EVENT][0] > high or planned[EVENT][-1] < low:
                 continue
             here = planned.filter(pl.col(EVENT).is_in(wanted.implode()))
-            keys = here["event_key"].to_list()
-            lines, decided = self._known(keys)
-            for ordinal, event_type, key, sha, identifier, timestamp, contact in here.select(
-                EVENT,
-                "event_type",
-                "event_key",
-                "payload_sha256",
-                "identifier",
-                "source_timestamp",
-                "contact",
-            ).iter_rows():
-                fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
-                resolved = self._resolved(decided.get(key))
-                yield (
-                    ordinal,
-                    event_type,
-                    key.hex(),
-                    contact and contact.hex(),
-                    identifier,
-                    sha.hex(),
-                    timestamp,
-                    *fate,
-                    *resolved,
-                )
+            if (
+                self._ledger is not None
+                and self._account is not None
+                and not self._decided
+                and not self._forgotten
+            ):
+                keys = here["event_key"].to_list()
+                uuids = self._ledger.settled(self._account, keys, here["payload_sha256"])
+                settled = here.with_columns(uuids.alias("event_uuid")).filter(uuids.is_not_null())
+                found.append(self._settled_lines(settled))
+                here = here.filter(uuids.is_null())
+            found.append(pl.DataFrame(self._event_lines(here), schema=_EVENT_SCHEMA, orient="row"))
+        return pl.concat(found)
+
+    def _settled_lines(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Give the lines of events that were accepted, and of which nothing else is known, all at once."""
+        ordinals = events[EVENT].to_numpy()
+        last, first = (
+            pl.Series(numbers[ordinals]).replace(-1, None) for numbers in (self._last, self._first)
+        )
+        request = self._request_columns
+        here = request["outcome"].gather(last).eq("accepted").fill_null(value=False)
+        position = pl.Series(self._position[ordinals], dtype=pl.Int32)
+        lines = events.with_columns(
+            pl.col("event_key", "contact", "payload_sha256").bin.encode("hex"),
+            pl.when(here)
+            .then(pl.lit("accepted"))
+            .otherwise(pl.lit("already_accepted"))
+            .alias("state"),
+            pl.when(here)
+            .then(request["proof"].gather(last))
+            .otherwise(pl.lit("accepted by an earlier request"))
+            .alias("proof"),
+            pl.when(here).then(request["event_batch_uuid"].gather(last)).alias("event_batch_uuid"),
+            pl.when(last.is_not_null()).then(position).alias("batch_index"),
+            pl.Series("attempts", self._attempts[ordinals], dtype=pl.Int32),
+            request["first_sent_at"].gather(first),
+            *(
+                request[name].gather(last)
+                for name in ("batch_number", "answered_at", "http_status")
+            ),
+        )
+        nothing = [name for name in _EVENT_SCHEMA if name not in lines.columns]
+        return (
+            lines.with_columns(pl.lit(None).alias(name) for name in nothing)
+            .select(list(_EVENT_SCHEMA))
+            .cast(pl.Schema(_EVENT_SCHEMA))
+        )
+
+    def _event_lines(self, events: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+        lines, decided = self._known(events["event_key"].to_list())
+        for ordinal, event_type, key, sha, identifier, timestamp, contact in events.select(
+            EVENT,
+            "event_type",
+            "event_key",
+            "payload_sha256",
+            "identifier",
+            "source_timestamp",
+            "contact",
+        ).iter_rows():
+            fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
+            resolved = self._resolved(decided.get(key))
+            yield (
+                ordinal,
+                event_type,
+                key.hex(),
+                None if contact in self._forgotten else contact and contact.hex(),
+                None if contact in self._forgotten else identifier,
+                sha.hex(),
+                timestamp,
+                *fate,
+                *resolved,
+            )
 
     def _known(
         self, wanted: list[bytes]
@@ -452,6 +509,8 @@ class _Merge:
     ) -> tuple[str, str, ApiError | None]:
         """Give an event's state, why it is in it, and RD Station's error, from what the ledger holds of its key."""
         last_proof = (last.proof if last else None) or ""
+        if last is None and contact in self._forgotten:
+            return "filtered", FORGOTTEN, None
         if line.uuid_of(sha) is not None:
             if last is not None and last.outcome == "accepted":
                 return "accepted", last_proof, None
@@ -506,6 +565,32 @@ class _Merge:
         return found or "of another process"
 
 
+def _request_columns(requests: Sequence[RequestLine]) -> pl.DataFrame:
+    """Give what an audit says of each request of a run, in the order in which they were marked."""
+    lines = [
+        (
+            one.outcome,
+            one.proof or "",
+            one.batch_uuid,
+            one.batch,
+            one.marked_at,
+            one.answered_at,
+            one.http_status,
+        )
+        for one in requests
+    ]
+    schema: dict[str, Any] = {
+        "outcome": pl.String,
+        "proof": pl.String,
+        "event_batch_uuid": pl.String,
+        "batch_number": pl.Int32,
+        "first_sent_at": pl.Datetime("us", "UTC"),
+        "answered_at": pl.Datetime("us", "UTC"),
+        "http_status": pl.Int32,
+    }
+    return pl.DataFrame(lines, schema=schema, orient="row")
+
+
 _EVENT_SCHEMA: Final[dict[str, Any]] = {
     EVENT: pl.UInt32,
     "event_type": pl.String,
@@ -555,6 +640,80 @@ def masked(field: str | None, value: str | None) -> str | None:
     return PERSONAL.sub("[…]", value)
 
 
+def harmless(text: str) -> str:
+    """Keep a spreadsheet from running a text of ours, which may quote the file, as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def forget_in_audit(path: Path, contact: bytes, email: str) -> int:
+    """Erase a person from an audit: their keyed hash, and every text beside it that may name them.
+
+    Args:
+        path: The audit.
+        contact: Their hash, keyed with the secret of the ledger that the audit belongs to.
+        email: In lower case.
+
+    Returns:
+        How many rows were theirs.
+
+    Raises:
+        OSError: It cannot be read or written.
+        pa.ArrowException: It is no whole Parquet file.
+    """
+    erased = 0
+    temporary = _temporary(path)
+    try:
+        with pq.ParquetFile(path) as old, private_file(temporary) as file:
+            with pq.ParquetWriter(
+                file, old.schema_arrow.remove_metadata(), compression="zstd"
+            ) as new:
+                for batch in old.iter_batches():
+                    table = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
+                    texts = [name for name in PERSONAL_COLUMNS if name in table.columns]
+                    named = [
+                        pl.col(one).str.to_lowercase().str.contains(email, literal=True)
+                        for one in texts
+                    ]
+                    hit = table.select(
+                        pl.any_horizontal(pl.col("contact") == contact.hex(), *named).fill_null(
+                            value=False
+                        )
+                    ).to_series()
+                    erased += int(hit.sum())
+                    table = table.with_columns(
+                        pl.when(~hit).then(pl.col(name)).alias(name) for name in ("contact", *texts)
+                    )
+                    new.write_table(table.to_arrow().cast(old.schema_arrow.remove_metadata()))
+                given = old.metadata.metadata or {}
+                facts = {
+                    k.decode(): v.decode() for k, v in given.items() if k.startswith(b"rd_import.")
+                }
+                new.add_key_value_metadata(
+                    {
+                        k: re.sub(re.escape(email), ERASED, v, flags=re.IGNORECASE)
+                        for k, v in facts.items()
+                    }
+                )
+            file.flush()
+            os.fsync(file.fileno())
+        if erased:
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return erased
+
+
+def rejected_files_of(path: Path, inputs: int) -> Iterator[Path]:
+    """Name the files of rejected rows that may stand beside an audit of so many inputs."""
+    base = path.with_name(path.name.removesuffix(".parquet").removesuffix(".audit"))
+    for number in range(inputs):
+        name = (
+            f"{base.name}.rejected.csv" if inputs == 1 else f"{base.name}.{number + 1}.rejected.csv"
+        )
+        yield base.with_name(name)
+
+
 class _RejectedFiles:
     """One file per input with all rows of every rejected event: their own bytes, plus reason columns."""
 
@@ -562,7 +721,7 @@ class _RejectedFiles:
 
     def __init__(self, folder: RunFolder, audit: Path) -> None:
         self._exports = folder.facts["exports"]
-        self._base = audit.with_name(audit.name.removesuffix(".parquet").removesuffix(".audit"))
+        self._paths = list(rejected_files_of(audit, len(self._exports)))
         self._files: dict[int, tuple[Path, Any]] = {}
 
     def add(self, table: pl.DataFrame, exports: pl.Series, records: pl.Series | None) -> None:
@@ -574,7 +733,8 @@ class _RejectedFiles:
         chosen = chosen.filter(pl.col("state").is_in(REJECTED))
         for state, code, column, message, hint, export, record in chosen.iter_rows():
             del state
-            self._write(export, record, (code, column, message, hint))
+            if record:  # none is left of a person who was erased
+                self._write(export, record, (code, column, message, hint))
 
     def close(self) -> tuple[Path, ...]:
         """Give each file its name, now that it is whole."""
@@ -593,12 +753,7 @@ class _RejectedFiles:
     def _write(self, export: int, record: bytes, reasons: tuple[str | None, ...]) -> None:
         facts = self._exports[export]
         if export not in self._files:
-            name = (
-                f"{self._base.name}.rejected.csv"
-                if len(self._exports) == 1
-                else f"{self._base.name}.{export + 1}.rejected.csv"
-            )
-            path = self._base.with_name(name)
+            path = self._paths[export]
             file = private_file(_temporary(path))
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
@@ -607,7 +762,7 @@ class _RejectedFiles:
         encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
         end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
         ours = "".join(
-            delimiter + '"' + " ".join((reason or "").split()).replace('"', '""') + '"'
+            delimiter + '"' + harmless(" ".join((reason or "").split())).replace('"', '""') + '"'
             for reason in reasons
         )
         line = record.rstrip(b"\r\n") + ours.encode(facts["record_encoding"], "replace") + end

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
+import polars as pl
 import sqlalchemy as sa
 
 from rd_import.errors import LedgerError
@@ -33,6 +34,7 @@ from rd_import.ledger_rows import (
     moment_of,
     note_fresh,
     read_lines,
+    read_settled,
     request_values,
     split_keys,
     to_us,
@@ -43,6 +45,7 @@ from rd_import.ledger_schema import (
     SCHEMA_VERSION,
     accounts,
     credentials,
+    forgotten,
     fresh_contacts,
     keys,
     meta,
@@ -57,6 +60,7 @@ from rd_import.ledger_schema import (
 )
 from rd_import.ledger_store import Store, store_of
 from rd_import.outcome import ApiError
+from rd_import.run_folder import ERASED
 from rd_import.values import PlannedEvent
 
 PROCESS_ENDED: Final = "its process ended before the answer"
@@ -424,6 +428,30 @@ class Ledger:
         with self._reading() as connection:
             return read_lines(connection, account, wanted)
 
+    def settled(self, account: int, wanted: Sequence[bytes], shas: pl.Series) -> pl.Series:
+        """Give the uuid of each key that was accepted with this content alone, and of which nothing else is known.
+
+        Args:
+            account: Whose keys they are.
+            wanted: (n,) keys.
+            shas: (n,) contents, 32 bytes each.
+
+        Returns:
+            (n,) uuids, null for every other key: `lines` tells of those.
+        """
+        with self._reading() as connection:
+            known = read_settled(connection, account, wanted)
+        texts = pl.Series("fact", [known.get(key) for key in wanted], dtype=pl.String)
+        one = shas.bin.encode("hex") + " "
+        return pl.DataFrame([texts, one.alias("sha")]).select(
+            pl.when(
+                pl.col("fact").str.starts_with(pl.col("sha"))
+                & ~pl.col("fact").str.contains("\n", literal=True)
+            )
+            .then(pl.col("fact").str.slice(65))
+            .alias("uuid")
+        )["uuid"]
+
     def claim(
         self,
         mark: Mark,
@@ -720,6 +748,41 @@ class Ledger:
         )
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def contact_of(self, email: str) -> bytes:
+        """Give the keyed hash that stands for a person."""
+        return hmac.digest(self.secret, email.strip().lower().encode(), "sha256")
+
+    def forget(self, contact: bytes, email: str, *, now: datetime) -> int:
+        """Erase a person from the ledger, and keep their keyed hash alone, so that they get nothing any more.
+
+        The lines of their events stay without it: they keep the events from being sent again.
+
+        Returns:
+            How many lines named them.
+        """
+        with self._writing() as connection:
+            connection.execute(
+                insert_into(connection, forgotten)
+                .values(contact=contact, forgotten_us=to_us(now))
+                .on_conflict_do_nothing()
+            )
+            lines = connection.execute(
+                sa.update(keys).where(keys.c.contact == contact).values(contact=None)
+            ).rowcount
+            connection.execute(sa.delete(fresh_contacts).where(fresh_contacts.c.contact == contact))
+            connection.execute(
+                sa.update(resolutions)
+                .where(resolutions.c.why.icontains(email, autoescape=True))
+                .values(why=ERASED)
+            )
+            return int(lines)
+
+    def forgotten(self) -> frozenset[bytes]:
+        """Give the keyed hashes of those who were erased."""
+        with self._reading() as connection:
+            found = connection.execute(sa.select(forgotten.c.contact)).scalars()
+            return frozenset(bytes(one) for one in found)
 
     def fresh_until(
         self, account: int, contacts: Collection[bytes], *, now: datetime

@@ -48,7 +48,7 @@ from rd_import.plan import (
     standing,
     unsent,
 )
-from rd_import.presets import recognise
+from rd_import.presets import fitting, recognise
 from rd_import.read import find_exports, read
 from rd_import.rules import columns_of
 from rd_import.run_folder import FolderWriter, RunFolder
@@ -321,8 +321,8 @@ class Watched:
                     "field": name,
                     "path": path,
                     "value": value,
-                    "rule": fed.words if fed is not None and fed.rule.value is None else "",
-                    "constant": fed is not None and fed.rule.value is not None,
+                    "rule": fed.words if fed is not None and not fed.rule.is_constant else "",
+                    "constant": fed is not None and fed.rule.is_constant,
                     "how": fed.how if fed is not None else "derived",
                     "text": texts.get(name),
                     "cells": {column: self.cells.get(column) for column in columns},
@@ -1015,6 +1015,13 @@ def _check_zone(job: Job) -> None:
         raise JobError("bad_timezone", value=job.said.file.timezone) from error
 
 
+def _recognised(export: Export, preset: Preset | None) -> dict[str, object]:
+    """Name what a header was recognised as, or the presets that it fits alike."""
+    if preset is not None:
+        return {"recognised": preset.name, "alike": []}
+    return {"recognised": None, "alike": [one.id for one in fitting(export.facts.columns)]}
+
+
 def _facts(
     job: Job,
     plan: _Plan,
@@ -1032,7 +1039,9 @@ def _facts(
         "event_types": [one.name for one in plan.event_types],
         "namespace": plan.said.namespace,
         "exports": [
-            _export_facts(one) | {"findings": survey.findings(i), "preset": matchings[i].preset}
+            _export_facts(one)
+            | {"findings": survey.findings(i), "preset": matchings[i].preset}
+            | _recognised(one, plan.presets[i])
             for i, one in enumerate(plan.exports)
         ],
         "rows": writer.rows,
