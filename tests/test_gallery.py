@@ -20,7 +20,7 @@ def tool() -> ModuleType:
 
 PAGE = (ROOT / "docs" / "gallery.md").read_text("utf-8")
 SCREENS = re.findall(
-    r"^### (.+)\n\n.*exit code (\d+):\n\n```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
+    r"^### ([^\n]+)\n\n[^\n]*exit code (\d+):\n\n```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
 )
 
 

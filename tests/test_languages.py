@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import io
 import re
+import shlex
 import string
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,3 +205,28 @@ def test_no_text_stands_where_it_is_printed(module: str) -> None:
     }  # a bad event of the probe
     sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,},? [a-z]{2,}", text)]
     assert [text for text in sentences if text not in apart] == []
+
+
+def test_every_command_has_an_example_that_can_be_typed() -> None:
+    from rd_import.cli import EXAMPLES, cli
+
+    commands = {
+        name if path is cli else f"ledger {name}": command
+        for path in (cli, cli.commands["ledger"])
+        for name, command in path.commands.items()  # type: ignore[attr-defined]
+        if name != "ledger"
+    }
+    assert set(EXAMPLES) == set(commands)
+    for path, lines in EXAMPLES.items():
+        for line in lines:
+            words = shlex.split(line)[1:]
+            own = path.split()
+            words = words[len(own) :] if words[: len(own)] == own else words
+            commands[path].make_context(path, words, resilient_parsing=True)
+
+
+def test_the_help_of_a_command_shows_its_examples(tmp_path: Path) -> None:
+    env = {"LC_ALL": "pt_BR.UTF-8"}
+    shown = rd_import("import", "--help", cwd=tmp_path, state=tmp_path, env=env).stdout
+    assert "Exemplos:\n    rd-import orders.csv --type ECOMMERCE_ORDER_PLACED\n" in shown
+    assert shown.index("Exemplos:") < shown.index("Códigos de saída")

@@ -726,11 +726,51 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Co
 _HELP = tuple(help_texts())
 
 
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "import": (
+        "rd-import orders.csv --type ECOMMERCE_ORDER_PLACED",
+        "rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox",
+        "rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --rename identifier=Name --set currency=BRL",
+        "rd-import 'calls/*.csv' --type CALL_FINISHED --past skip --yes --json",
+    ),
+    "check": (
+        "rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED",
+        "rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED --keep",
+    ),
+    "resume": ("rd-import resume", "rd-import resume 2026-03-05-k4pq7r --yes"),
+    "status": ("rd-import status", "rd-import status --json"),
+    "resolve": (
+        "rd-import resolve 2026-03-05-k4pq7r",
+        'rd-import resolve 2026-03-05-k4pq7r --confirmed --only ids.txt --why "seen in RD Station"',
+    ),
+    "types": ("rd-import types", "rd-import types CALL_FINISHED"),
+    "template": ("rd-import template CALL_FINISHED",),
+    "map": ("rd-import map orders.csv --type ECOMMERCE_ORDER_PLACED",),
+    "explain": ("rd-import explain orders.csv 5 --type ECOMMERCE_ORDER_PLACED",),
+    "ledger add": ("rd-import ledger add orders.20260305T140000000000Z.audit.parquet",),
+    "ledger check": ("rd-import ledger check *.audit.parquet",),
+    "report": ("rd-import report orders.audit.parquet --lang pt-BR",),
+    "forget": ("rd-import forget ana@example.com",),
+    "probe": ("rd-import probe test@example.com",),
+    "login": ("rd-import login", "rd-import login --paste"),
+    "logout": ("rd-import logout --account loja-sp",),
+    "sandbox": ("rd-import sandbox", "rd-import sandbox --scenario quota-then-recovers"),
+}
+"""Command → what one may type; shown by its `--help`, the same in every language."""
+
+
 def _speak(words: list[str]) -> None:
     """Choose the language before the words are parsed, and put the help into it."""
     speak(language_of(words, os.environ))
     for _, carrier, attribute, text in _HELP:
         setattr(carrier, attribute, translate(text))
+    with_codes = {id(carrier) for _, carrier, attribute, _ in _HELP if attribute == "epilog"}
+    for path, command in _commands(cli, "rd-import"):
+        lines = EXAMPLES.get(path.removeprefix("rd-import "), ())
+        if lines:
+            shown = "\n".join(("\b", messages.say("help.examples"), *(f"  {one}" for one in lines)))
+            codes = translate(inspect.cleandoc(EXIT_CODES)) if id(command) in with_codes else ""
+            command.epilog = f"{shown}\n\n{codes}".rstrip()
 
 
 def main() -> None:

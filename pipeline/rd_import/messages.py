@@ -671,10 +671,14 @@ UNRESOLVABLE: Final[Mapping[str, str]] = {
 }
 """Why a person's decision on an unknown event does not apply."""
 
+VALUES: Final[Mapping[str, str]] = {"yes": "yes", "no": "no", "as written": "as written"}
+"""Values of findings that are words; the others are facts of the file."""
+
 WORDS: Final[Mapping[str, str]] = {
     "finding": "{what} ({confidence}: {why})",
     "finding_and_flag": "{what} ({confidence}: {why}; {flag} overrules)",
     "or": "or",
+    "or_else": "{first}, else {rest}",
     "and_more": "{names} and {count} more",
     "rename_or_set": "--rename {name}=COLUMN (or --set {name}=VALUE)",
     "say_which": "say which: {flags}",
@@ -743,6 +747,14 @@ def word(key: str) -> str:
     return translate(WORDS[key])
 
 
+def fed_by(columns: str) -> str:
+    """Name the columns that feed a field, the first that holds something."""
+    first, separator, rest = columns.partition(", else ")
+    if not separator:
+        return columns
+    return fill(translate(WORDS["or_else"]), {"first": first, "rest": fed_by(rest)})
+
+
 def unresolvable(why: str) -> str:
     """Say why a person's decision does not apply."""
     return translate(UNRESOLVABLE[why])
@@ -780,6 +792,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
         "KINDS",
         "STATES",
         "UNRESOLVABLE",
+        "VALUES",
         "WORDS",
     ):
         for key, text in globals()[name].items():
@@ -836,7 +849,9 @@ def question(found: Mapping[str, Any]) -> str:
 
 
 def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
-    facts = {**found["facts"], "value": found["value"], "column": found["column"] or ""}
+    value = VALUES.get(found["value"])
+    shown = found["value"] if value is None else translate(value)
+    facts = {**found["facts"], "value": shown, "column": found["column"] or ""}
     what, why = FINDINGS[found["what"]], EVIDENCE[found["how"]]
     return fill(translate(what), facts), fill(translate(why), facts)
 

@@ -199,6 +199,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "and {count:n} more causes; the audit names every row",
     ),
     "hint": "hint: {hint}",
+    "help.examples": "Examples:",
     # The question, and what is said around it
     "ask.send": (
         "Send {count:n} event to {destination}? This cannot be undone. [y/N] ",

@@ -149,7 +149,7 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     for field, column in preview.fields.items():
         how = messages.how(preview.how[field])
         if field != column:
-            fed = f"{field} = {plain(column)}"
+            fed = f"{field} = {plain(messages.fed_by(column))}"
             yield Line(f"{fed} ({how})" if how else fed, "  ")
     for field, value in preview.constants.items():
         yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
