@@ -1,7 +1,7 @@
 """What a Parquet file's directory says of its column chunks, read without pyarrow.
 
-pyarrow ends the whole process over a directory that contradicts itself where it is asked for a chunk's facts (26.0: size
-statistics of the wrong length); opening and reading such a file is refused in order. The directory is in Thrift's
+pyarrow ends the whole process over a directory that contradicts itself where it is asked for a chunk's facts (26.0:
+size statistics of the wrong length); opening and reading such a file is refused in order. The directory is in Thrift's
 compact protocol.
 
 Source: parquet-format, `parquet.thrift`; Thrift, `thrift-compact-protocol.md`.
