@@ -55,6 +55,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "forget.export": "an export that was read: {place}",
     "forget.run_folder": "a run folder that is not on this machine or not whole: {place}",
     "forget.audit_gone": "an audit that was moved or deleted: {place}",
+    "forget.audit_remote": "an audit in an object store: {place}",
     "forget.audit_unreadable": "an audit that cannot be read: {place}",
     "forget.other_ledger": (
         "an audit of another ledger, searched for the address alone, since its contacts are hashed with another "
@@ -173,6 +174,11 @@ SCREENS: Final[Mapping[str, Text]] = {
         "RD Station dates every event on arrival: automations fire now, whatever the date in the file"
     ),
     "preview.files": "What was found in the files",
+    "preview.recognised": "recognised as: {name} (--rename and --map overrule)",
+    "preview.alike": (
+        "the header fits {count:n} preset ({names}): --map takes it",
+        "the header fits {count:n} presets alike ({names}), so none was used: --map takes one of them",
+    ),
     "preview.same": "under their own names: {names}",
     "preview.custom": "passed through as custom fields: {columns}",
     "preview.columns": "Columns",
