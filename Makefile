@@ -4,12 +4,13 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV := .venv
+SCHEDULERS := .venv-schedulers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format catalogue gallery pictures lock bench wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue gallery pictures lock bench fuzz wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -23,15 +24,33 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
-	$(BIN)/pytest -n $(WORKERS) -m "not browser and not slow and not strace and not postgres"
+	$(BIN)/pytest -n $(WORKERS) -m "not browser and not slow and not strace and not postgres and not airflow and not spark and not s3"
 
-test-all: test ## test, then run the slow tests and those that need PostgreSQL
+test-all: test $(SCHEDULERS)/stamp ## test, then run the slow tests and those that need PostgreSQL, Airflow, Spark and S3
 	@missing=; \
 	command -v strace >/dev/null || missing+=' strace'; \
 	command -v chromium >/dev/null || missing+=' chromium'; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=' postgresql'; \
+	command -v java >/dev/null || missing+=' default-jre-headless'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 	$(BIN)/pytest -n $(WORKERS) -m "browser or slow or strace or postgres"
+	$(SCHEDULERS)/bin/pytest -n $(WORKERS) --dist loadfile -m "airflow or spark or s3"
+
+# uv installs in a third of pip's time, where it finds an index by itself.
+$(SCHEDULERS)/stamp: requirements-airflow.lock pyproject.toml $(VENV)/dev.stamp
+	@echo "setting up $(SCHEDULERS), for the tests of Airflow, Spark and S3"
+	@$(BIN)/python -m venv $(SCHEDULERS)
+	@$(PIP) install uv
+	@$(BIN)/uv pip install --quiet --python $(SCHEDULERS)/bin/python --require-hashes -r requirements-airflow.lock \
+	    || $(SCHEDULERS)/bin/python -m pip --quiet install --require-hashes -r requirements-airflow.lock
+	@$(SCHEDULERS)/bin/python -m pip --quiet install --no-deps --no-build-isolation -e .
+	@touch $@
+
+SECONDS_EACH ?= 720
+fuzz: $(VENV)/dev.stamp ## feed each part mutated inputs, an hour in all; CORPUS=folder adds seeds
+	for target in reader mapping answers audit sandbox; do \
+	    $(BIN)/python fuzz/run.py --target $$target --seconds $(SECONDS_EACH) $(if $(CORPUS),--corpus $(CORPUS)); \
+	done
 
 lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 	$(BIN)/ruff check .
@@ -56,6 +75,7 @@ lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv
 	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
 	$(UV_LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(UV_LOCK) --group schedulers --extra airflow --extra spark pyproject.toml -o requirements-airflow.lock
 
 bench: $(VENV)/dev.stamp ## measure rd-import and what else people use side by side; writes docs/performance.md
 	@test -d $(VENV)-bench || $(BIN)/python -m venv $(VENV)-bench

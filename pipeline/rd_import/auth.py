@@ -49,10 +49,6 @@ class TokenStore(Protocol):
         """Store tokens, durably."""
         ...
 
-    def delete(self, name: str) -> None:
-        """Forget what is stored under a name, if anything."""
-        ...
-
 
 class FileStore:
     """Tokens in one private file."""
@@ -115,7 +111,7 @@ class KeyringStore:
             self._keyring.delete_password(self.SERVICE, name)
 
 
-def token_store(path: Path, *, warn: bool = True) -> TokenStore:
+def token_store(path: Path, *, warn: bool = True) -> FileStore | KeyringStore:
     """Choose the keyring where there is one that works, else the private file."""
     try:
         import keyring
@@ -248,7 +244,7 @@ def login_of(store: TokenStore, account: Account) -> Account | None:
     )
 
 
-def forget_login(store: TokenStore, account: Account) -> bool:
+def forget_login(store: FileStore | KeyringStore, account: Account) -> bool:
     """Forget a login; tell whether there was one."""
     kept = store.load(_login_name(account))
     if kept is None:
