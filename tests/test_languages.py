@@ -230,3 +230,28 @@ def test_the_help_of_a_command_shows_its_examples(tmp_path: Path) -> None:
     shown = rd_import("import", "--help", cwd=tmp_path, state=tmp_path, env=env).stdout
     assert "Exemplos:\n    rd-import orders.csv --type ECOMMERCE_ORDER_PLACED\n" in shown
     assert shown.index("Exemplos:") < shown.index("Códigos de saída")
+
+
+@pytest.mark.parametrize(
+    ("english", "portuguese"),
+    [
+        (
+            "the connection failed or broke after 4086 bytes of the body were asked for",
+            "a conexão falhou ou caiu depois de pedidos 4086 bytes do corpo",
+        ),
+        ("200 with 3 of 4 uuids", "200 com 3 de 4 uuids"),
+        ("no byte asked for: no connection in time", "nenhum byte pedido: sem conexão a tempo"),
+        ("Email is invalid.", "Email is invalid."),
+        ("429 RATE_LIMIT", "429 RATE_LIMIT"),
+    ],
+)
+def test_what_the_audit_proves_is_said_in_the_language_of_the_reader(
+    english: str, portuguese: str
+) -> None:
+    """What RD Station itself said stays as it was."""
+    assert messages.proof(english) == english
+    speak("pt-BR")
+    try:
+        assert messages.proof(english) == portuguese
+    finally:
+        speak("en")

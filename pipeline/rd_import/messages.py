@@ -1,12 +1,13 @@
 """Every text that a person reads, keyed. Facts go in by name; values are cut and shown in quotes or backticks."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from rd_import.catalogue import fill, number, translate, translate_many
 from rd_import.report_texts import REPORT
-from rd_import.screen_texts import SCREENS, Text
+from rd_import.screen_texts import PROOFS, SCREENS, Text
 
 ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "no_exports": (
@@ -747,6 +748,28 @@ def word(key: str) -> str:
     return translate(WORDS[key])
 
 
+def proof(text: str) -> str:
+    """Say in the language in use why a row is in its state; what is no sentence of ours is the server's own."""
+    for template, pattern in _proof_patterns():
+        if (found := pattern.fullmatch(text)) is not None:
+            return fill(
+                translate(template), {name: proof(one) for name, one in found.groupdict().items()}
+            )
+    return text
+
+
+@functools.cache
+def _proof_patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Turn each sentence of proof into a pattern that finds its facts."""
+    return tuple(
+        (
+            template,
+            re.compile(re.sub(r"\\\{([a-z]+)\\\}", r"(?P<\1>.+?)", re.escape(template))),
+        )
+        for template in PROOFS
+    )
+
+
 def fed_by(columns: str) -> str:
     """Name the columns that feed a field, the first that holds something."""
     first, separator, rest = columns.partition(", else ")
@@ -798,6 +821,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
         for key, text in globals()[name].items():
             yield f"{name}.{key}", text
     yield from SAID.items()
+    yield from (("PROOFS", text) for text in PROOFS)
 
 
 def translatable(text: str) -> bool:

@@ -200,7 +200,7 @@ def _add_causes(rows: pl.DataFrame, found: _Findings) -> None:
     )
     for one in grouped.iter_rows(named=True):
         key = (one["state"], one["error_code"], one["error_column"])
-        what = one["error_message"] or one["proof"] or messages.state(one["state"])
+        what = one["error_message"] or messages.proof(one["proof"] or "")
         cause = found.causes.setdefault(
             key, Cause(one["state"], one["error_column"], what, one["hint"])
         )
@@ -295,7 +295,7 @@ class _Index:
 
     def _add_row(self, row: tuple[Any, ...]) -> None:
         path, number_in_file, line, state, identifier, message, proof = row
-        cause = None if state in RECEIVED else (message or proof)
+        cause = None if state in RECEIVED else (message or messages.proof(proof or ""))
         before = len(self.causes)
         entry = [
             _position(self.files, _name(path)),

@@ -324,3 +324,34 @@ SCREENS: Final[Mapping[str, Text]] = {
     "sandbox.listens": "the sandbox listens; what arrives is shown at {url}/ (Ctrl-C ends it)",
 }
 """Key → what a screen says."""
+
+PROOFS: Final = (
+    "{proof}, but this account accepts bodies in part",
+    "{proof}; another content of the same key is in doubt",
+    "no byte asked for: {why}",
+    "{why} after {bytes} bytes of the body were asked for",
+    "200 with {uuids} of {events} uuids",
+    "200 whose body is not the JSON that the API promises",
+    "no answer in time",
+    "no connection in time",
+    "the TLS connection could not be trusted",
+    "the proxy refused",
+    "the connection failed or broke",
+    "the answer broke off",
+    "the answer stopped",
+    "the machine slept before the request began",
+    "its process ended before the answer",
+    "no answer before the run was stopped",
+    "an earlier request got no usable answer",
+    "accepted by an earlier request",
+    "its key was accepted with other content",
+    "the contact has had its share of events",
+    "run {run} is sending it",
+    "--repeats skip: another file brought the same event",
+    "--past skip: older than {date} UTC",
+    "a person stopped the run",
+    "the run ended before its turn",
+    "RD Station refuses event after event",
+    "{code} before sending",
+)
+"""Why a row is in its state, as the audit holds it in English for every reader; shown in the person's language."""

@@ -231,7 +231,7 @@ def _result_lines(result: RunResult, report: Report | None) -> Iterator[Line]:
     if report is not None:
         yield Line(say("result.report", path=report.path))
     if result.stopped_by is not None and result.proof:
-        yield Line(say("result.stopped", proof=plain(result.proof)), style="bad")
+        yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
     for line in _next_steps(result):
         yield Line(say("hint", hint=line), style="title")
 
