@@ -25,7 +25,7 @@ from rd_import.catalogue import (
     speak,
     translate,
 )
-from rd_import.cli import help_texts
+from rd_import.cli import HELP_TEXTS
 from rd_import.errors import JobError
 
 ORDERS = SAMPLE_DATA / "orders.csv"
@@ -201,7 +201,7 @@ def test_no_text_stands_where_it_is_printed(module: str) -> None:
     ]
     apart = {
         "not an address",
-        *(text for _, _, _, text in help_texts()),
+        *(text for _, _, _, text in HELP_TEXTS),
     }  # a bad event of the probe
     sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,},? [a-z]{2,}", text)]
     assert [text for text in sentences if text not in apart] == []

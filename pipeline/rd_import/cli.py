@@ -706,7 +706,7 @@ def _give_memory_back() -> None:
             mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD: larger blocks go back at once
 
 
-def help_texts() -> Iterator[tuple[str, object, str, str]]:
+def _help_texts() -> Iterator[tuple[str, object, str, str]]:
     """Give each text of `--help`: its command, what carries it, in which attribute, and the English."""
     for path, command in _commands(cli, "rd-import"):
         for attribute in ("help", "epilog"):
@@ -724,7 +724,7 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Co
             yield from _commands(child, f"{path} {name}")
 
 
-_HELP = tuple(help_texts())
+HELP_TEXTS = tuple(_help_texts())
 
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -763,9 +763,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 def _speak(words: list[str]) -> None:
     """Choose the language before the words are parsed, and put the help into it."""
     speak(language_of(words, os.environ))
-    for _, carrier, attribute, text in _HELP:
+    for _, carrier, attribute, text in HELP_TEXTS:
         setattr(carrier, attribute, translate(text))
-    with_codes = {id(carrier) for _, carrier, attribute, _ in _HELP if attribute == "epilog"}
+    with_codes = {id(carrier) for _, carrier, attribute, _ in HELP_TEXTS if attribute == "epilog"}
     for path, command in _commands(cli, "rd-import"):
         lines = EXAMPLES.get(path.removeprefix("rd-import "), ())
         if lines:
