@@ -302,3 +302,33 @@ def test_a_type_that_contradicts_the_mapping_is_refused(tmp_path: Path, rd_impor
     done = rd_import("check", tmp_path / "x.csv", "--map", mapping, "--type", "OPPORTUNITY")
     assert done.code == 2
     assert "contradict each other" in done.err
+
+
+def test_totals_that_do_not_match_the_items_are_named_with_the_numbers(
+    tmp_path: Path, rd_import: Command
+) -> None:
+    """The order goes as it is: a discount explains it, or an item that the export left out."""
+    orders = write(tmp_path / "orders.csv", ORDERS.replace("30.00", "27.50"))
+    mapping = write(tmp_path / "m.toml", ORDERS_MAPPING)
+    found = rd_import("check", orders, "--map", mapping, "--json").json["preview"]["problems"]
+    assert [(one["code"], one["rows"], one["fatal"]) for one in found] == [
+        ("PRICE_DIFFERS", 1, False)
+    ]
+    assert found[0]["message"] == "`price` is 27.5, and the items with the freight make 30.0"
+    shown = rd_import("check", orders, "--map", mapping).out
+    assert "Worth a look; it goes as it is" in shown
+
+
+def test_a_key_of_the_mapping_takes_the_place_of_the_types_own_identity(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """An unreadable time of a call is then left out like any optional field, and the call goes."""
+    head = "email,id,call_from_number,call_status,call_started_at"
+    rows = ["ana@example.com,1,1133334444,done,2022-02-30 10:00:00"]
+    calls = write(tmp_path / "calls.csv", "\n".join([head, *rows]))
+    assert rd_import("check", calls, "--type", "CALL_FINISHED", "--json").json["states"] == {
+        "invalid": 1
+    }
+    done = rd_import(calls, "--type", "CALL_FINISHED", "--key", "id", "--json")
+    assert done.json["states"] == {"accepted": 1}
+    assert "call_started_at" not in payloads(sandbox)[0]

@@ -7,7 +7,7 @@ the row is invalid; where the field is optional, it is left out, with a warning.
 import json
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from rd_import.match import LEGAL_BASES_CELL
-from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rd_import.values import EVENT, KEY, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rdstation_events.checks import EMAIL, URL
 from rdstation_events.event_type import EventType, FieldSpec
 
@@ -140,14 +140,20 @@ def type_cells(
     """
     formats = [(0, cells)] if isinstance(cells, CellFormat) else list(cells)
     table, problems = _legal_bases(group.table)
-    specs = [spec for spec in event_type.fields if spec.column in table.columns]
+    keyed = any(name.startswith(KEY) for name in table.columns)
+    specs = [
+        # Where the mapping names a key, the type's own identity is none, and an optional field is one like others.
+        replace(spec, identity=spec.identity and not keyed)
+        for spec in event_type.fields
+        if spec.column in table.columns
+    ]
     plain = {
         spec.column: typed
         for spec in specs
         if (typed := _plain_column(table[spec.column], spec, formats)) is not None
     }
     table = table.with_columns(plain.values())
-    table, damaged = _without_damage(table, event_type, known=plain)
+    table, damaged = _without_damage(table, specs, known=plain)
     problems += damaged
     for spec in specs:
         if spec.column not in plain:
@@ -239,17 +245,18 @@ def _computed(table: pl.DataFrame, formats: Sequence[tuple[int, CellFormat]]) ->
 
 
 def _without_damage(
-    table: pl.DataFrame, event_type: EventType, *, known: Collection[str]
+    table: pl.DataFrame, specs: Sequence[FieldSpec], *, known: Collection[str]
 ) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """Take out what a spreadsheet destroyed: `5,52E+12`, `#N/A`, `########`, 46138 for a date.
 
     Columns that are `known` to hold none are passed over.
     """
     problems: list[pl.DataFrame] = []
+    by_name = {spec.column: spec for spec in specs}
     for name, dtype in table.schema.items():
         if dtype != pl.String or name.startswith("#") or name in known:
             continue
-        spec = event_type.field(name)
+        spec = by_name.get(name)
         broken = table[name].str.contains(damage_of(spec)).fill_null(value=False)
         if not broken.any():
             continue

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rd_import.importer import Watcher
     from rd_import.mapping_file import Mapping
+    from rd_import.pipeline import Draft
     from rd_import.preview import Preview
     from rd_import.send import Sending
     from rd_import.session import Session
@@ -256,6 +257,12 @@ def import_command(**given: Any) -> None:
             job = _in_sandbox(job, given, stack)
         account = job.account or _account(given)
         terminal = None if given["yes"] or is_loopback(account.base_url) else _terminal()
+        if (
+            terminal is not None
+            and not (job.said.event_type or job.said.type_by)
+            and "-" not in job.exports
+        ):
+            job = _with_type_asked(job, terminal)
         result = run(replace(job, account=account), watcher=_watcher(given, terminal))
         _show(result, given)
     _exit(result.exit_code)
@@ -379,6 +386,93 @@ def resolve(
     )
     _show(result, given)
     _exit(result.exit_code)
+
+
+@cli.command("types")
+@click.argument("event_type", metavar="[TYPE]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+def types_command(event_type: str | None, *, as_json: bool) -> None:
+    """List the event types, or show all fields of TYPE."""
+    from rd_import.guide import type_data, type_named, type_text, types_data, types_text
+
+    if event_type is None:
+        if as_json:
+            _print_json(types=types_data())
+        else:
+            click.echo(types_text())
+        return
+    found = type_named(event_type)
+    if as_json:
+        _print_json(**type_data(found))
+    else:
+        click.echo(type_text(found))
+
+
+@cli.command()
+@click.argument("event_type", metavar="TYPE")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+def template(event_type: str, *, as_json: bool) -> None:
+    """Print a CSV with the columns of TYPE and one row of examples."""
+    from rd_import.guide import template_csv, type_named
+
+    found = type_named(event_type)
+    text = template_csv(found)
+    if as_json:
+        example = {spec.column: spec.example for spec in found.fields}
+        _print_json(event_type=found.name, columns=list(example), example=example)
+    else:
+        click.echo(text, nl=False)
+
+
+@cli.command("map", epilog=EXIT_CODES)
+@_with(*_SHAPING)
+@click.option(
+    "--out", type=_PathOption, help="Mapping file to write.  [default: FILE's name, .toml]"
+)
+def map_command(**given: Any) -> None:
+    """Propose a mapping file from a real export, and write it; asks on a terminal what is not certain."""
+    _configure_logging(verbose=given["verbose"])
+    from rd_import.pipeline import draft
+
+    job = _job(given)
+    out = given["out"] or _mapping_path(given["files"])
+    if out.exists():
+        raise JobError("mapping_exists", path=out)
+    asks = sys.stdin is not None and sys.stdin.isatty() and not given["as_json"]
+    if asks and job.said.event_type is None and job.said.type_by is None:
+        job = _with_type_asked(job, sys.stdin)
+    found = draft(job)
+    if asks and (found.missing or found.proposed):
+        found = draft(_with_answers(job, found, sys.stdin))
+    _write_mapping(out, found.text)
+    if given["as_json"]:
+        missing, proposed = list(found.missing), dict(found.proposed)
+        _print_json(mapping=str(out), missing=missing, proposed=proposed)
+        return
+    _say(messages.say("map.written", path=out))
+    for name in found.missing:
+        _say(messages.say("map.missing", fields=name))
+    command = shlex.join(["rd-import", "check", *given["files"], "--map", str(out)])
+    _say(messages.say("map.next", command=command))
+
+
+@cli.command(epilog=EXIT_CODES)
+@_with(*_SHAPING)
+@click.argument("row", type=click.IntRange(min=1))
+def explain(row: int, **given: Any) -> None:
+    """Show where the values of data row ROW of FILE go, and what became of its event."""
+    _configure_logging(verbose=given["verbose"])
+    from rd_import import importer
+    from rd_import.guide import explanation_text
+
+    job = _job(given)
+    with contextlib.suppress(AccountError):  # it needs no credentials
+        job = replace(job, account=_account(given))
+    found = importer.explain(job, row, watcher=_watcher(given, None))
+    if given["as_json"]:
+        _print_json(**found)
+    else:
+        click.echo(explanation_text(found))
 
 
 @cli.group("ledger")
@@ -691,8 +785,11 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
             click.echo("")
 
         def approves(self, shown: Preview, account: Account) -> None:
-            if terminal is not None and not _confirmed(terminal, shown, account):
+            if terminal is None:
+                return
+            if not _confirmed(terminal, shown, account):
                 raise click.Abort
+            _keep_decisions(terminal, shown, given)
 
         @contextlib.contextmanager
         def accompanies(
@@ -743,6 +840,68 @@ def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
     click.echo(question, nl=False, err=True)
     answer = terminal.readline()
     return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else _is_yes(answer)
+
+
+def _keep_decisions(terminal: TextIO, shown: Preview, given: dict[str, Any]) -> None:
+    """Offer to write what a confirmed preview decided into a mapping file, where there is none yet."""
+    path = _mapping_path(given["files"])
+    if given["map_path"] or "-" in given["files"] or path.exists():
+        return
+    question = messages.say("map.ask_keep", path=path)
+    click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
+    if _is_yes(terminal.readline()):
+        _write_mapping(path, shown.mapping)
+        _say(messages.say("map.written", path=path))
+
+
+def _mapping_path(files: Sequence[str]) -> Path:
+    """Name the mapping file of an export: beside it, with its name."""
+    first = Path(files[0])
+    return (first if first.exists() else Path(first.name)).with_suffix(".toml")
+
+
+def _write_mapping(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise JobError("cannot_write_mapping", path=path, reason=reason) from error
+
+
+def _with_type_asked(job: Job, terminal: TextIO) -> Job:
+    """Let the person choose among the types that the file's header can feed."""
+    from rd_import.pipeline import feasible_types
+
+    known = feasible_types(job)
+    if not known:
+        return job
+    for number, name in enumerate(known, start=1):
+        click.echo(f"{number:>3} {name}", err=True)
+    click.echo(messages.say("map.ask_type"), nl=False, err=True)
+    answer = terminal.readline().strip()
+    picked = answer.isdigit() and 0 < int(answer) <= len(known)
+    return replace(job, event_type=known[int(answer) - 1] if picked else answer.upper())
+
+
+def _with_answers(job: Job, found: Draft, terminal: TextIO) -> Job:
+    """Ask about columns that may be meant, and about required fields that nothing feeds."""
+    renames, constants = dict(job.renames), dict(job.constants)
+    for name, column in found.proposed.items():
+        question = messages.say("map.ask_proposed", column=column, field=name)
+        click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
+        if _is_yes(terminal.readline()):
+            renames[name] = column
+    for name in found.missing:
+        if name in renames:
+            continue
+        click.echo(messages.say("map.ask_missing", field=name), nl=False, err=True)
+        answer = terminal.readline().strip()
+        if answer.startswith("="):
+            constants[name] = answer[1:].strip()
+        elif answer:
+            renames[name] = answer
+    return replace(job, renames=renames, constants=constants)
 
 
 def _is_yes(answer: str) -> bool:

@@ -170,6 +170,25 @@ def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview
     return shown
 
 
+def explain(job: Job, row: int, *, watcher: Watcher = SILENT) -> dict[str, Any]:
+    """Follow a data row of a job's first file: its cells, the rules, the event, and what became of it.
+
+    Args:
+        job: What would be done.
+        row: Its number among the data rows, from 1.
+        watcher: Who sees it.
+
+    Raises:
+        JobError: It cannot be done as asked, or there is no such row.
+    """
+    folder, watched = pipeline.explain(job, row, pipeline.SystemClock())
+    with contextlib.ExitStack() as stack:
+        stack.callback(folder.remove)
+        session = _known_session(job, stack, watcher)
+        ledger, number = (session.ledger, session.number) if session else (None, None)
+        return pipeline.explanation(folder, watched, ledger, number)
+
+
 def resume(
     run_id: str | None = None, *, how: Delivery | None = None, watcher: Watcher = SILENT
 ) -> RunResult:

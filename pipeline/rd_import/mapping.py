@@ -1,5 +1,6 @@
 """Valid rows -> events: one payload per event, the rows of an order becoming its `line_items`. Pure."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import polars as pl
@@ -83,6 +84,22 @@ def map_row(cells: dict[str, Any], event_type: EventType) -> dict[str, Any]:
     if bases:
         payload[LEGAL_BASES] = [bases[category] for category in CATEGORIES if category in bases]
     return payload
+
+
+def paths_of(payload: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Give each value of an event of one row: its path in the JSON, its field, and the value."""
+    for name, value in payload.items():
+        if name == ITEMS:
+            for part, cell in value[0].items():
+                yield f"payload.{ITEMS}[].{part}", f"{ITEMS}.{part}", cell
+        elif name == LEGAL_BASES:
+            for base in value:
+                for part, cell in base.items():
+                    if part != "category":
+                        field = f"{LEGAL_BASES}.{base['category']}.{part}"
+                        yield f"payload.{LEGAL_BASES}[].{part}", field, cell
+        else:
+            yield f"payload.{name}", name, value
 
 
 def _wire_value(value: Any, spec: FieldSpec) -> Any:

@@ -149,6 +149,7 @@ def match_columns(
     *,
     preset: Preset | None = None,
     looked_up: Sequence[LookedUp] = (),
+    complete: bool = True,
 ) -> Matching:
     """Decide which column feeds which field of which type.
 
@@ -158,6 +159,7 @@ def match_columns(
         said: What the user says.
         preset: What the header was recognised as.
         looked_up: What second files add to each row.
+        complete: Refuse a file that lacks a required field.
 
     Raises:
         JobError: A field or column that was named does not exist, or a required field has no source.
@@ -218,7 +220,8 @@ def match_columns(
         type_by=type_by,
         preset=preset.id if preset is not None else None,
     )
-    _refuse_missing(facts, event_types, matching)
+    if complete:
+        _refuse_missing(facts, event_types, matching)
     return matching
 
 
@@ -418,14 +421,17 @@ def _derivable(fed: Mapping[str, Sequence[Fed]]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def missing_fields(event_type: EventType, matching: Matching) -> list[str]:
+    """Name the required fields that nothing feeds."""
+    given = {*matching.view(event_type.name), *matching.derivable}
+    return [spec.column for spec in event_type.fields if spec.required and spec.column not in given]
+
+
 def _refuse_missing(
     facts: ExportFacts, event_types: Sequence[EventType], matching: Matching
 ) -> None:
     for event_type in event_types:
-        given = {*matching.view(event_type.name), *matching.derivable}
-        missing = [
-            spec.column for spec in event_type.fields if spec.required and spec.column not in given
-        ]
+        missing = missing_fields(event_type, matching)
         if missing:
             close = {
                 name: matching.proposed.get(name) or _closest(name, facts.columns)

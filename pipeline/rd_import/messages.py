@@ -201,6 +201,22 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "{events:n} events have the identity of events of another file; nothing tells new from repeated {event_type}.",
         "say what is meant: --repeats skip or --repeats send; better, name the columns of an id: --key COLUMN",
     ),
+    "no_such_row": (
+        "there is no row {row}; the file has {rows} rows.",
+        "count data rows from 1, the header not counted; the audit names them as row_number",
+    ),
+    "ended_type": (
+        "RD Station no longer takes {name}, so there is nothing to fill in.",
+        "rd-import template {successor}",
+    ),
+    "mapping_exists": (
+        "`{path}` exists already.",
+        "name another place: --out FILE.toml",
+    ),
+    "cannot_write_mapping": (
+        "the mapping file `{path}` cannot be written: {reason}.",
+        "name another place: --out FILE.toml",
+    ),
     "no_such_key": (
         "{path} has no column `{column}`, which --key names; it has {columns}.",
         "use the column's name as it stands in the header",
@@ -440,6 +456,14 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "leave one of them in {limit}",
     ),
     "FILTERED": ("left out by the rule: {limit}", "nothing to do"),
+    "TOTAL_ITEMS_DIFFER": (
+        "`total_items` is {value}, and the quantities make {limit}",
+        "look whether an item is missing in the file; it goes as it is",
+    ),
+    "PRICE_DIFFERS": (
+        "`price` is {value}, and the items with the freight make {limit}",
+        "discounts, taxes and fees explain it, a missing item too; it goes as it is",
+    ),
     "ITEMS_CUT": (
         "the order has {value} items; {limit} of them are sent, as the mapping says",
         "nothing to do",
@@ -491,6 +515,8 @@ FINDINGS: Final[Mapping[str, str]] = {
 
 EVIDENCE: Final[Mapping[str, str]] = {
     "stated": "as you say",
+    "kept": "as the mapping file keeps it",
+    "contradicts": "the mapping file keeps {kept}, and the file says otherwise",
     "by_mark": "by the mark at its beginning",
     "by_nuls": "every other byte is NUL",
     "ascii_only": "only ASCII, which is the same in all of them",

@@ -6,6 +6,7 @@ run folder; the preview is computed from it. What it holds is packed, sent, and 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import secrets
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Map
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -22,17 +23,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
+from rd_import import messages
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
 from rd_import.choose import Choice, choose
 from rd_import.encode import encode, identity_text
-from rd_import.errors import JobError, LedgerError, NothingSent
+from rd_import.errors import ExportError, JobError, LedgerError, NothingSent
 from rd_import.export import Export
 from rd_import.gather import gather
 from rd_import.job import Job
 from rd_import.lookup import LookupTable, look_up, lookup_table
-from rd_import.mapping import map_rows
+from rd_import.mapping import map_row, map_rows, paths_of
 from rd_import.mapping_file import Mapping, Preset, Rule, TypeBy
-from rd_import.match import Fed, Matching, in_common, match, match_columns
+from rd_import.mapping_text import mapping_text
+from rd_import.match import Fed, Matching, in_common, match, match_columns, missing_fields
 from rd_import.names import Names, folded
 from rd_import.overlap import ahead
 from rd_import.plan import (
@@ -47,9 +50,11 @@ from rd_import.plan import (
 )
 from rd_import.presets import recognise
 from rd_import.read import find_exports, read
+from rd_import.rules import columns_of
 from rd_import.run_folder import FolderWriter, RunFolder
 from rd_import.survey import Survey
 from rd_import.torn import TornRows
+from rd_import.totals import differing_totals
 from rd_import.validate import validate
 from rd_import.values import (
     EVENT,
@@ -59,6 +64,7 @@ from rd_import.values import (
     ROW,
     EncodedGroup,
     EventGroup,
+    Finding,
     RowGroup,
     RunResult,
     Sifted,
@@ -161,8 +167,13 @@ def removed_type(name: str, exports: Iterable[str]) -> JobError:
     )
 
 
-def prepare(job: Job, clock: Clock) -> RunFolder:
+def prepare(job: Job, clock: Clock, *, watched: Watched | None = None) -> RunFolder:
     """First half: everything up to the preview. Touches no network.
+
+    Args:
+        job: What is asked for.
+        clock: Names the run.
+        watched: A row whose cells are remembered on their way.
 
     Returns:
         The run folder, complete. Where anything goes wrong, none is left behind.
@@ -173,10 +184,10 @@ def prepare(job: Job, clock: Clock) -> RunFolder:
         LedgerError: The run folder cannot be written.
     """
     with ExitStack() as spool:
-        return _prepare(job, clock, spool)
+        return _prepare(job, clock, spool, watched)
 
 
-def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
+def _prepare(job: Job, clock: Clock, spool: ExitStack, watched: Watched | None) -> RunFolder:
     _check_zone(job)
     plan = _planned(job, spool)
     folder = RunFolder.create(job.run_dir, clock.now())
@@ -184,9 +195,9 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack) -> RunFolder:
         counts = _Counts()
         survey = _Surveys(plan, job)
         with folder.writer() as writer:
-            rows = survey.matched(ahead(read(plan.exports)), writer)
+            rows = survey.matched(ahead(read(plan.exports)), writer, watched)
             groups = gather(rows, by=plan.by, scratch=folder.path, own=plan.own)
-            for parts in ahead(_events(groups, plan, survey, writer, counts)):
+            for parts in ahead(_events(groups, plan, survey, writer, counts, watched)):
                 _keep_events(parts, plan, writer, job)
             writer.finish()
         folder.save_facts(_facts(job, plan, survey, writer, counts, clock.now()))
@@ -209,6 +220,7 @@ def _events(
     survey: _Surveys,
     writer: FolderWriter,
     counts: _Counts,
+    watched: Watched | None,
 ) -> Iterator[list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]]]:
     """Type, number, validate and map groups of whole events, type by type; with the problems known before."""
     said = plan.said
@@ -230,7 +242,10 @@ def _events(
             if known.height:
                 known = known.filter(pl.col(ROW).is_in(rows.table[ROW].implode()))
             torn = survey.torn.flaws(rows.table)
-            typed = Sifted(typed.kept, pl.concat([known, typed.problems, torn]))
+            differing = differing_totals(typed.kept.table)
+            typed = Sifted(typed.kept, pl.concat([known, typed.problems, torn, differing]))
+            if watched is not None:
+                watched.see(event_type, rows, typed.kept, plan.matchings[0])
             identity = _counted_identity(typed.kept, event_type, plan)
             numbered = replace(typed, kept=writer.number(typed.kept, identity))
             valid = validate(numbered, event_type)
@@ -259,6 +274,204 @@ def _keep_events(
         writer.keep_events(EncodedGroup(kept[0]))
     elif kept:
         writer.keep_events(EncodedGroup(pl.concat(kept).sort(EVENT, maintain_order=True)))
+
+
+@dataclass(slots=True)
+class Watched:
+    """A row of the first file on its way, for `explain`.
+
+    Args:
+        row: Its number among the file's data rows, from 1.
+        cells: Its cells under the file's own names.
+        event_type: What it is sent as; None where it was left out before that was known.
+        fields: Each field's value and where it is from, in the order of the payload.
+    """
+
+    row: int
+    cells: dict[str, str | None] = field(default_factory=dict)
+    event_type: str | None = None
+    fields: list[dict[str, Any]] = field(default_factory=list)
+
+    def read(self, source: pl.DataFrame) -> None:
+        """Remember the row's own cells."""
+        found = source.filter(pl.col(ROW) == self.row - 1)
+        if found.height:
+            self.cells = {
+                name: cell if cell is None or isinstance(cell, str) else str(cell)
+                for name, cell in found.row(0, named=True).items()
+                if name != ROW
+            }
+
+    def see(
+        self, event_type: EventType, rows: RowGroup, typed: RowGroup, matching: Matching
+    ) -> None:
+        """Remember what the stages made of the row; its payload is the plain definition's."""
+        found = typed.table.filter(pl.col(ROW) == self.row - 1)
+        if found.is_empty():
+            return
+        self.event_type = event_type.name
+        payload = map_row(found.row(0, named=True), event_type)
+        texts = rows.table.filter(pl.col(ROW) == self.row - 1).row(0, named=True)
+        rules = {one.field: one for one in matching.fed[event_type.name]}
+        for path, name, value in paths_of(payload):
+            fed = rules.get(name)
+            columns = columns_of(fed.rule, list(self.cells)) if fed is not None else ()
+            self.fields.append(
+                {
+                    "field": name,
+                    "path": path,
+                    "value": value,
+                    "rule": fed.words if fed is not None and fed.rule.value is None else "",
+                    "constant": fed is not None and fed.rule.value is not None,
+                    "how": fed.how if fed is not None else "derived",
+                    "text": texts.get(name),
+                    "cells": {column: self.cells.get(column) for column in columns},
+                }
+            )
+
+
+def explain(job: Job, row: int, clock: Clock) -> tuple[RunFolder, Watched]:
+    """Follow one row through the first half.
+
+    Returns:
+        The run folder, which the caller removes, and the row.
+
+    Raises:
+        JobError: The file has no such row.
+    """
+    watched = Watched(row)
+    folder = prepare(job, clock, watched=watched)
+    if not 1 <= row <= folder.rows:
+        folder.remove()
+        raise JobError("no_such_row", row=row, rows=folder.rows)
+    return folder, watched
+
+
+def explanation(
+    folder: RunFolder, watched: Watched, ledger: Ledger | None, account: int | None
+) -> dict[str, Any]:
+    """Give what is known of a followed row, as plain values."""
+    [placed] = _rows_of(folder, watched.row - 1)
+    problems = folder.problems().filter(pl.col(ROW) == watched.row - 1)
+    found = {
+        "place": f"{Path(folder.facts['exports'][0]['path']).name}, row {watched.row}",
+        "row_number": watched.row,
+        "line_number": placed["line_number"],
+        "event_type": watched.event_type,
+        "fields": [
+            one
+            | {
+                "rule": one["rule"]
+                or messages.say(f"explain.{'constant' if one['constant'] else 'derived'}"),
+                "how": messages.how(one["how"]),
+            }
+            for one in watched.fields
+        ],
+        "problems": [_problem_words(one, folder) for one in problems.iter_rows(named=True)],
+        "body": None,
+        "answer": {"state": "not_sent"},
+    }
+    for bodies in folder.bodies():
+        for event in bodies.filter(pl.col(EVENT) == placed[EVENT]).iter_rows(named=True):
+            found["body"] = json.loads(event["body"])
+            found["event_key"] = event["event_key"].hex()
+            found["answer"] = _answer(event, ledger, account)
+    return found
+
+
+def _rows_of(folder: RunFolder, row: int) -> Iterator[dict[str, Any]]:
+    for placed in folder.placed_rows():
+        yield from placed.filter(pl.col(ROW) == row).iter_rows(named=True)
+
+
+def _problem_words(problem: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    what, hint = messages.problem(
+        problem["code"],
+        field=problem["field"],
+        value=problem["value"],
+        limit=problem["limit"],
+        event_type=folder.facts["event_type"],
+        place=messages.word("earlier_line"),
+    )
+    return {"code": problem["code"], "field": problem["field"], "message": what, "hint": hint}
+
+
+def _answer(event: dict[str, Any], ledger: Ledger | None, account: int | None) -> dict[str, Any]:
+    """Say what became of an event, as the ledger stands."""
+    if ledger is None or account is None:
+        return {"state": "not_looked_up"}
+    line = ledger.lines(account, [event["event_key"]]).get(event["event_key"])
+    if line is None:
+        return {"state": "known"}
+    uuid = line.uuid_of(event["payload_sha256"])
+    if uuid is not None:
+        return {"state": "accepted", "event_uuid": uuid}
+    if line.doubt or line.request is not None:
+        return {"state": "doubt"}
+    if line.accepted:
+        return {"state": "changed", "event_uuid": line.accepted[-1].of}
+    return {"state": "refused" if line.why == "refused" else "known"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A proposed mapping: its text, required fields that nothing feeds, and fields with a column that may be meant."""
+
+    text: str
+    missing: tuple[str, ...]
+    proposed: Map[str, str]
+
+
+def draft(job: Job) -> Draft:
+    """Propose a mapping file from a real export, missing fields and all.
+
+    Raises:
+        JobError: What is said does not fit the file.
+    """
+    with ExitStack() as spool:
+        plan = _planned(job, spool, complete=False)
+        survey = _Surveys(plan, job)
+        for _ in survey.looked_at(read(plan.exports)):
+            pass
+        matching = plan.matchings[0]
+        missing = dict.fromkeys(
+            name for one in plan.event_types for name in missing_fields(one, matching)
+        )
+        proposed = {
+            name: column
+            for name, column in matching.proposed.items()
+            if not any(name in matching.view(one.name) for one in plan.event_types)
+        }
+        return Draft(_mapping_text(plan, survey), tuple(missing), proposed)
+
+
+def feasible_types(job: Job) -> list[str]:
+    """Name the types that the first file's header can feed: as its preset says, else those that lack nothing."""
+    with ExitStack() as spool:
+        [export, *_] = find_exports(_stated(job), spool)
+        preset = recognise(export.facts.columns)
+        if preset is not None:
+            return list(preset.feeds)
+        found = {}
+        for name in CURRENT_TYPES:
+            try:
+                matching = match_columns(export.facts, [EVENT_TYPES[name]], job.said)
+            except JobError:
+                continue
+            found[name] = len(matching.fields)
+        return sorted(found, key=lambda name: -found[name])
+
+
+def _mapping_text(plan: _Plan, survey: _Surveys) -> str:
+    preset = plan.presets[0]
+    return mapping_text(
+        plan.exports[0].facts.path,
+        plan.event_types,
+        plan.matchings[0],
+        plan.said.over(preset.mapping) if preset is not None else plan.said,
+        survey.findings(0),
+        preset.suggestions if preset is not None else (),
+    )
 
 
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
@@ -535,20 +748,27 @@ class _Plan:
         )
 
 
-def _planned(job: Job, spool: ExitStack) -> _Plan:
+def _stated(job: Job) -> Job:
+    """Give the job with what the user says about reading the files, by flags or by the mapping."""
+    said = job.said.file
+    return replace(job, encoding=said.encoding, delimiter=said.delimiter, header=said.header)
+
+
+def _planned(job: Job, spool: ExitStack, *, complete: bool = True) -> _Plan:
     """Look at the files and settle what feeds which field.
+
+    Args:
+        job: What is asked for.
+        spool: Closes what must stay open until the reading ends.
+        complete: Refuse files that lack a required field.
 
     Raises:
         JobError: What is said does not fit the files.
+        NothingSent: A file contradicts what the mapping keeps about it.
     """
     said = job.said
-    stated = replace(
-        job,
-        encoding=said.file.encoding,
-        delimiter=said.file.delimiter,
-        header=said.file.header,
-    )
-    exports = find_exports(stated, spool)
+    _refuse_contradictions(job, spool)
+    exports = find_exports(_stated(job), spool)
     presets = tuple(recognise(one.facts.columns) for one in exports)
     event_types = event_types_of(job, presets)
     lookups, matchings = [], []
@@ -569,6 +789,7 @@ def _planned(job: Job, spool: ExitStack) -> _Plan:
                 of_export,
                 preset=preset,
                 looked_up=[added for table in tables for added in table.adds],
+                complete=complete,
             )
         )
     if len({(one.filters, bool(one.group_by)) for one in matchings}) > 1:
@@ -578,6 +799,52 @@ def _planned(job: Job, spool: ExitStack) -> _Plan:
     taken = [(tuple(one.field for one in table.adds), table.name) for table in lookups[0]]
     choice = Choice(event_types, common, said.keep or base.keep, _suppressed(job, spool), taken)
     return _Plan(exports, event_types, said, presets, common, tuple(lookups), choice)
+
+
+def _refuse_contradictions(job: Job, spool: ExitStack) -> None:
+    """Refuse a CSV whose encoding, delimiter or header is certainly not what the mapping keeps.
+
+    Raises:
+        NothingSent: Both readings are shown.
+    """
+    kept = job.mapping.file
+    files = [one for one in job.exports if isinstance(one, str) and one != "-"]
+    if len(files) < len(job.exports) or (kept.encoding, kept.delimiter) == (None, None):
+        return  # what is no file is read once
+    try:
+        exports = find_exports(replace(job, encoding=None, delimiter=None, header=None), spool)
+    except (ExportError, NothingSent):
+        return  # nothing is certain about it, and what is kept tells how to read it
+    for export in exports:
+        for found in export.findings:
+            value = (
+                getattr(kept, found.what, None) if found.what in {"encoding", "delimiter"} else None
+            )
+            stated = getattr(job, found.what, None)
+            if value is not None and stated is None and _contradicts(found, value):
+                both = replace(
+                    found,
+                    confidence="open",
+                    how="contradicts",
+                    readings=(value, found.value),
+                    facts={**found.facts, "kept": value},
+                )
+                raise NothingSent("open_questions", questions=[asdict(both)])
+
+
+def _contradicts(found: Finding, kept: str) -> bool:
+    if found.how in {"ascii_only", "one_column"} or found.confidence not in {"certain", "likely"}:
+        return False
+    if found.what == "encoding":
+        return found.confidence == "certain" and _codec(found.value) != _codec(kept)
+    return found.value != kept
+
+
+def _codec(name: str) -> str:
+    try:
+        return codecs.lookup(name).name.removesuffix("-sig")
+    except LookupError:
+        return name
 
 
 def _table_of(path: str, spool: ExitStack) -> pl.DataFrame:
@@ -640,7 +907,8 @@ class _Surveys:
 
     def __init__(self, plan: _Plan, job: Job) -> None:
         said = job.said.file
-        stated = {"decimal": said.decimal, "dates": said.dates, "timezone": said.timezone}
+        stated = {"decimal": job.decimal, "dates": job.dates, "timezone": said.timezone}
+        kept = {"decimal": job.mapping.file.decimal, "dates": job.mapping.file.dates}
         self._plan = plan
         self.torn = TornRows(plan.by)
         self._surveys = [
@@ -650,6 +918,7 @@ class _Surveys:
                     stated,
                     matching.rules(one.name),
                     _numeric(export, matching.fed[one.name]),
+                    kept,
                 )
                 for one in plan.event_types
             }
@@ -657,12 +926,24 @@ class _Surveys:
         ]
         self._formats: dict[str, list[tuple[int, CellFormat]]] = {}
 
-    def matched(self, groups: Iterable[SourceGroup], writer: FolderWriter) -> Iterator[RowGroup]:
+    def matched(
+        self,
+        groups: Iterable[SourceGroup],
+        writer: FolderWriter,
+        watched: Watched | None = None,
+    ) -> Iterator[RowGroup]:
+        """Keep each row as it was read, and give it on under the schema's names."""
+        for group in groups:
+            kept = writer.keep_source(group)
+            if watched is not None and group.export == 0:
+                watched.read(kept.table)
+            yield from self.looked_at([replace(group, rows=kept)])
+
+    def looked_at(self, groups: Iterable[SourceGroup]) -> Iterator[RowGroup]:
+        """Match rows and look at how they are written."""
         for group in groups:
             matching = self._plan.matchings[group.export]
-            source = RowGroup(
-                look_up(writer.keep_source(group).table, self._plan.lookups[group.export])
-            )
+            source = RowGroup(look_up(group.rows.table, self._plan.lookups[group.export]))
             rows = match(source, matching)
             for name, survey in self._surveys[group.export].items():
                 view = matching.view(name)
@@ -765,6 +1046,7 @@ def _facts(
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
         "suggested": _suggestions(plan),
+        "mapping": _mapping_text(plan, survey),
         "legal_bases": dict(counts.legal_bases),
         "mapping_sha256": _mapping_digest(job, plan),
         "weak_identity": any(_is_weak(one, matchings) for one in plan.event_types),

@@ -14,7 +14,7 @@ import polars as pl
 from rd_import import messages
 from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
 from rd_import.run_folder import RunFolder
-from rd_import.values import LEFT_OUT, NAMES_A_ROW, ROW
+from rd_import.values import LEFT_OUT, NAMES_A_ROW, REMARKS, ROW
 
 if TYPE_CHECKING:
     from rd_import.ledger import Ledger
@@ -56,6 +56,7 @@ class Preview:
     how: Mapping[str, str]
     proposed: Mapping[str, str]
     suggested: Mapping[str, Mapping[str, str]]
+    mapping: str
     event_types: Mapping[str, int]
     filtered: Mapping[str, int]
     contacts: int
@@ -146,6 +147,7 @@ def preview(
         how=facts["how"],
         proposed=facts["proposed"],
         suggested=facts["suggested"],
+        mapping=facts["mapping"],
         event_types=_by_type(folder),
         filtered=_filtered(folder),
         contacts=contacts,
@@ -234,7 +236,14 @@ def _causes(folder: RunFolder) -> list[Cause]:
     if problems.is_empty():
         return []
     own_limit = pl.col("code").is_in(
-        [*NAMES_A_ROW, "TOO_MANY_ITEMS", "EVENT_TOO_LARGE", "WRONG_NUMBER_OF_CELLS", "ITEMS_CUT"]
+        [
+            *NAMES_A_ROW,
+            "TOO_MANY_ITEMS",
+            "EVENT_TOO_LARGE",
+            "WRONG_NUMBER_OF_CELLS",
+            "ITEMS_CUT",
+            *REMARKS,
+        ]
     )
     shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
     causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(

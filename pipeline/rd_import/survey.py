@@ -45,12 +45,15 @@ class Survey:
         stated: What the user says: `decimal`, `dates` and `timezone`, each None where nothing.
         rules: What the mapping says about fields.
         numeric: Fields that were numbers in the file, so that their text has a decimal point whatever anybody says.
+        kept: What an earlier preview of such a file decided: it answers what is open, and what the cells certainly
+            contradict is asked.
     """
 
     event_type: EventType
     stated: Mapping[str, str | None]
     rules: Mapping[str, Rule] = field(default_factory=dict)
     numeric: frozenset[str] = frozenset()
+    kept: Mapping[str, str | None] = field(default_factory=dict)
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
@@ -116,7 +119,23 @@ class Survey:
                 found += self._of_dates(spec.column, counts)
             elif spec.kind in {"number", "integer"}:
                 found += self._of_amounts(spec, counts)
-        return (*found, *self._zone(), *self._phones())
+        return (*map(self._as_kept, found), *self._zone(), *self._phones())
+
+    def _as_kept(self, found: Finding) -> Finding:
+        kept = self.kept.get(found.what)
+        if kept is None or found.confidence == "stated":
+            return found
+        if found.confidence == "open":
+            return replace(found, value=kept, confidence="stated", how="kept", readings=())
+        if found.value == kept or found.how in {"one_reading_each", "day_is_month"}:
+            return found
+        return replace(
+            found,
+            confidence="open",
+            how="contradicts",
+            readings=(kept, found.value),
+            facts={**found.facts, "kept": kept},
+        )
 
     # --- amounts ---
 

@@ -11,7 +11,7 @@ from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import say
 from rd_import.preview import Cause, Preview
 from rd_import.unknowns import UnknownEvent
-from rd_import.values import RunResult
+from rd_import.values import REMARKS, RunResult
 
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
 MOST_CAUSES = 12
@@ -54,8 +54,8 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     yield Line(say("preview.attention"), style="warning")
     for text in _warnings(preview, label):
         yield Line(text, "  ! ", "warning")
-    for fatal, heading in ((True, "preview.fatal"), (False, "preview.left_out")):
-        causes = [one for one in preview.problems if one.fatal is fatal]
+    for heading in ("preview.fatal", "preview.left_out", "preview.remarks"):
+        causes = [one for one in preview.problems if _heading_of(one) == heading]
         yield from _causes_lines(causes, heading)
     yield from _file_lines(preview)
     yield from _column_lines(preview)
@@ -183,6 +183,12 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return say("time.minutes", count=math.ceil(seconds / 60))
     return say("time.hours", count=round(seconds / 3600, 1))
+
+
+def _heading_of(cause: Cause) -> str:
+    if cause.code in REMARKS:
+        return "preview.remarks"
+    return "preview.fatal" if cause.fatal else "preview.left_out"
 
 
 def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:

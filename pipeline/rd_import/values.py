@@ -54,6 +54,9 @@ NOT_DATA: Final = frozenset({"TOTALS_ROW", "REPEATED_HEADER"})
 LEFT_OUT: Final = frozenset({*NOT_DATA, "FILTERED"})
 """Codes of rows that are `filtered`, not invalid: no data, or left out by a rule, which their `limit` names."""
 
+REMARKS: Final = frozenset({"TOTAL_ITEMS_DIFFER", "PRICE_DIFFERS"})
+"""Codes of what is worth a look and changes nothing."""
+
 NAMES_A_ROW: Final = frozenset({"CONFLICTING_ROWS", "TORN_EVENT"})
 """Codes of problems whose `limit` is the `#row` of another row, which the message names by its place."""
 
