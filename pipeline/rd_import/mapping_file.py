@@ -21,6 +21,7 @@ Kind = Literal[
     "tables",
 ]  # fmt: skip
 
+MAX_BYTES: Final = 1 << 20  # a mapping of every field of every type is a hundredth of it
 ASSIGNMENT: Final = r"""((?:"[^"]*"|'[^']*'|[\w.-]+)(?:\s*\.\s*(?:"[^"]*"|[\w-]+))*)\s*="""
 NUMBERED: Final = "{n}"
 """Stands in a column's name for the number of an item: `Product Item {n} SKU`."""
@@ -68,6 +69,7 @@ RULE: Final[Map[str, Key]] = {
     "scale": Key("number", "What to multiply a number by."),
     "per": Key("text", "A field to divide a number by, such as line_items.quantity."),
     "sum": Key("flag", "The number is added up over the rows of one event."),
+    "when": Key("words", "Column → word: rows with other words have nothing from this rule."),
     "duration": Key(
         "length", "A length of time; `m:ss` or `h:mm` says what 01:32 means.", ("m:ss", "h:mm")
     ),
@@ -209,7 +211,7 @@ class Rule:
     """How one field is fed: one of `column`, `value`, `first_of`, `join`; then what is done to the text, in order.
 
     `path` takes a part of the column's JSON. `values` and `other` translate, `default` fills what is empty. `scale`,
-    `per`, `sum` and `duration` hold for numbers once they are read.
+    `per`, `sum` and `duration` hold for numbers once they are read. `when` leaves rows out that have other words.
     """
 
     column: str | None = None
@@ -229,6 +231,7 @@ class Rule:
     per: str | None = None
     sum: bool = False
     duration: str | None = None
+    when: Map[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str | None:
@@ -236,6 +239,11 @@ class Rule:
         if self.column is None or self.occurrence == 1:
             return self.column
         return f"{self.column} ({self.occurrence})"
+
+    @property
+    def is_constant(self) -> bool:
+        """Tell whether the text is the same in every row."""
+        return self.value is not None and not self.when
 
     @property
     def is_computed(self) -> bool:
@@ -246,10 +254,13 @@ class Rule:
     def columns(self) -> tuple[str, ...]:
         """Name all columns that the rule reads; `{n}` stays as it is."""
         inner = [name for one in (*self.first_of, *self.join) for name in one.columns]
-        return tuple(dict.fromkeys([*([self.name] if self.name else []), *inner]))
+        return tuple(dict.fromkeys([*([self.name] if self.name else []), *inner, *self.when]))
 
     def __str__(self) -> str:
         """Say in words what feeds the field."""
+        if self.when:
+            where = ", ".join(f"{column} = {word}" for column, word in self.when.items())
+            return f"{replace(self, when={})} ({where})"
         if self.value is not None:
             return f'"{self.value}"'
         if self.first_of:
@@ -412,7 +423,11 @@ def read_mapping(path: Path) -> Mapping:
         JobError: It cannot be read, or is not of the language; line and key are named.
     """
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise JobError("mapping_too_long", path=path, most=MAX_BYTES)
+        text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise JobError("mapping_unreadable", path=path, reason=reason) from error
@@ -455,6 +470,8 @@ def parse_preset(text: str, name: str) -> Preset:
 def _checked(text: str, name: str, language: Key) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
+    except RecursionError as error:
+        raise JobError("mapping_too_deep", path=name) from error
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = int(place[1]) if place and place[1] else text.count("\n") + 1
