@@ -655,6 +655,9 @@ def _job(given: dict[str, Any]) -> Job:
     if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
     mapping = _mapping(given["map_path"])
+    by_column = given["type_by"] or (mapping.type_by and mapping.type_by.column)
+    if asked and by_column:
+        raise JobError("type_twice", given=asked, said=by_column)
     if asked and mapping.event_type not in {None, asked}:
         raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
