@@ -874,7 +874,7 @@ def _write_mapping(path: Path, text: str) -> None:
 
 def _with_type_asked(job: Job, terminal: TextIO) -> Job:
     """Let the person choose among the types that the file's header can feed."""
-    from rd_import.pipeline import feasible_types
+    from rd_import.settle import feasible_types
 
     known = feasible_types(job)
     if not known:
