@@ -45,7 +45,7 @@ CONVERSION = ("--type", "CONVERSION")
 @pytest.fixture(autouse=True)
 def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the second request is the second batch, and a fault meets the rows that the test speaks of."""
-    monkeypatch.setattr("rd_import.pipeline.Rules", functools.partial(Rules, workers=1))
+    monkeypatch.setattr("rd_import.send.Rules", functools.partial(Rules, workers=1))
 
 
 def dropped(*at: int) -> Behaviour:

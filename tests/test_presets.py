@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from conftest import Command
+from rd_import.job import Job
 from rd_import.mapping_file import Rule
 from rd_import.match import takes
-from rd_import.presets import Preset, presets, recognise
+from rd_import.presets import Preset, fitting, presets, recognise
+from rd_import.read import find_exports
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES
 
 MADE = Path(__file__).parent / "presets"
 ALL = presets()
+
+
+def made(preset: Preset) -> Path:
+    """Give the file with the platform's header and made rows."""
+    [path] = [one for one in MADE.glob(f"{preset.id}.*") if one.suffix != ".json"]
+    return path
 
 
 def expected(preset: Preset) -> dict[str, Any]:
@@ -27,7 +35,7 @@ def test_the_made_rows_of_a_preset_become_these_events(
 ) -> None:
     """Header and rows as the platform writes them; a preset without a header of its own is named by --map."""
     case = expected(preset)
-    file = MADE / f"{preset.id}.csv"
+    file = made(preset)
     words = [str(MADE / one) if (MADE / one).is_file() else one for one in case["words"]]
     done = rd_import("check", file, *words, "--json", "--keep", "--run-dir", tmp_path)
     assert "preview" in done.json, done.err
@@ -38,12 +46,32 @@ def test_the_made_rows_of_a_preset_become_these_events(
 
 
 def _events(runs: Path) -> list[dict[str, Any]]:
-    """Give what would be sent: event type and payload."""
+    """Give what would be sent, event type and payload; and the source's own time, which is never sent."""
     from rd_import.run_folder import RunFolder
 
     [folder] = [RunFolder.open(one) for one in runs.iterdir()]
-    bodies = [json.loads(body) for part in folder.bodies() for body in part["body"]]
-    return [{"event_type": one["event_type"], **one["payload"]} for one in bodies]
+    found = []
+    for part in folder.bodies():
+        for body, happened in zip(part["body"], part["source_timestamp"], strict=True):
+            event = json.loads(body)
+            when = {"event_timestamp": f"{happened:%Y-%m-%dT%H:%M:%SZ}"} if happened else {}
+            found.append({"event_type": event["event_type"], **event["payload"], **when})
+    return found
+
+
+def header(preset: Preset) -> list[str]:
+    """Give the platform's header, as the made file has it."""
+    [export] = find_exports(Job(exports=(str(made(preset)),)))
+    return list(export.facts.columns)
+
+
+@pytest.mark.parametrize("preset", [one for one in ALL if one.recognise], ids=lambda one: one.id)
+def test_a_header_is_of_its_own_preset_and_of_no_other(preset: Preset) -> None:
+    """Whatever the case and order of its columns, and with columns that a plugin or a person added."""
+    columns = header(preset)
+    assert fitting(columns) == (preset,)
+    assert recognise([one.upper() for one in reversed(columns)]) is preset
+    assert recognise(["Observações internas", *columns, "Minha coluna"]) is preset
 
 
 @pytest.mark.parametrize("preset", ALL, ids=lambda one: one.id)
@@ -69,8 +97,7 @@ def test_a_preset_decides_no_consent(preset: Preset) -> None:
 
 
 def test_every_made_file_belongs_to_a_preset() -> None:
-    made = {path.stem for path in MADE.glob("*.json")}
-    assert made == {one.id for one in ALL}
+    assert {path.stem for path in MADE.glob("*.json")} == {one.id for one in ALL}
 
 
 def test_a_header_that_no_preset_knows_is_none() -> None:

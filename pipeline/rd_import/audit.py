@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -162,7 +162,7 @@ def write_audit(
             records = folder.records()
             for rows in folder.placed_rows():
                 table = merge.rows(rows)
-                states.update(table["state"].to_list())
+                states.update(dict(table["state"].value_counts().iter_rows()))
                 resolved += table.filter(
                     pl.col("resolved_as").is_in(["left", "confirmed"]), state="unknown"
                 ).height
@@ -222,6 +222,7 @@ class _Merge:
             )
             self._position[ordinals] = np.arange(len(ordinals))
             self._attempts[ordinals] += 1
+        self._request_columns = _request_columns(self._requests)
         self._bad_events = self._events_with_problems()
 
     def metadata(self) -> dict[str, str]:
@@ -252,7 +253,7 @@ class _Merge:
 
     def rows(self, placed: pl.DataFrame) -> pl.DataFrame:
         """Give the audit's lines of one group of rows."""
-        events = pl.DataFrame(self._event_lines(placed), schema=_EVENT_SCHEMA, orient="row")
+        events = self._events(placed)
         problems = pl.DataFrame(self._problem_lines(placed), schema=_PROBLEM_SCHEMA, orient="row")
         paths = pl.Series(self._paths, dtype=pl.String)
         table = (
@@ -287,6 +288,8 @@ class _Merge:
 
     def _problem_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
         """Give the reason of each invalid row: its own, or that of a sibling in the same event."""
+        if self._problems.is_empty():
+            return
         places = {
             row: (self._paths[export], number, line)
             for row, export, number, line in placed.select(
@@ -318,6 +321,8 @@ class _Merge:
                 hint,
                 str(limit) if code == "FILTERED" else f"{code} before sending",
             )
+        if not self._bad_events:
+            return
         for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
             if row in named or event not in self._bad_events:
                 continue
@@ -358,39 +363,83 @@ class _Merge:
         """Name the file's own column where the field has one."""
         return None if field is None else self._folder.facts["fields"].get(field, field)
 
-    def _event_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    def _events(self, placed: pl.DataFrame) -> pl.DataFrame:
+        """Give the lines of the events that some rows belong to."""
+        found = [pl.DataFrame(schema=_EVENT_SCHEMA)]
         wanted = placed[EVENT].drop_nulls().unique()
-        if wanted.is_empty():
-            return
         low, high = wanted.min(), wanted.max()
-        for planned in self._folder.planned_with_contacts():
+        for planned in self._folder.planned_with_contacts() if wanted.len() else ():
             if planned[EVENT][0] > high or planned[EVENT][-1] < low:
                 continue
             here = planned.filter(pl.col(EVENT).is_in(wanted.implode()))
-            keys = here["event_key"].to_list()
-            lines, decided = self._known(keys)
-            for ordinal, event_type, key, sha, identifier, timestamp, contact in here.select(
-                EVENT,
-                "event_type",
-                "event_key",
-                "payload_sha256",
-                "identifier",
-                "source_timestamp",
-                "contact",
-            ).iter_rows():
-                fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
-                resolved = self._resolved(decided.get(key))
-                yield (
-                    ordinal,
-                    event_type,
-                    key.hex(),
-                    contact and contact.hex(),
-                    identifier,
-                    sha.hex(),
-                    timestamp,
-                    *fate,
-                    *resolved,
-                )
+            if self._ledger is not None and self._account is not None and not self._decided:
+                keys = here["event_key"].to_list()
+                uuids = self._ledger.settled(self._account, keys, here["payload_sha256"])
+                settled = here.with_columns(uuids.alias("event_uuid")).filter(uuids.is_not_null())
+                found.append(self._settled_lines(settled))
+                here = here.filter(uuids.is_null())
+            found.append(pl.DataFrame(self._event_lines(here), schema=_EVENT_SCHEMA, orient="row"))
+        return pl.concat(found)
+
+    def _settled_lines(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Give the lines of events that were accepted, and of which nothing else is known, all at once."""
+        ordinals = events[EVENT].to_numpy()
+        last, first = (
+            pl.Series(numbers[ordinals]).replace(-1, None) for numbers in (self._last, self._first)
+        )
+        request = self._request_columns
+        here = request["outcome"].gather(last).eq("accepted").fill_null(value=False)
+        position = pl.Series(self._position[ordinals], dtype=pl.Int32)
+        lines = events.with_columns(
+            pl.col("event_key", "contact", "payload_sha256").bin.encode("hex"),
+            pl.when(here)
+            .then(pl.lit("accepted"))
+            .otherwise(pl.lit("already_accepted"))
+            .alias("state"),
+            pl.when(here)
+            .then(request["proof"].gather(last))
+            .otherwise(pl.lit("accepted by an earlier request"))
+            .alias("proof"),
+            pl.when(here).then(request["event_batch_uuid"].gather(last)).alias("event_batch_uuid"),
+            pl.when(last.is_not_null()).then(position).alias("batch_index"),
+            pl.Series("attempts", self._attempts[ordinals], dtype=pl.Int32),
+            request["first_sent_at"].gather(first),
+            *(
+                request[name].gather(last)
+                for name in ("batch_number", "answered_at", "http_status")
+            ),
+        )
+        nothing = [name for name in _EVENT_SCHEMA if name not in lines.columns]
+        return (
+            lines.with_columns(pl.lit(None).alias(name) for name in nothing)
+            .select(list(_EVENT_SCHEMA))
+            .cast(pl.Schema(_EVENT_SCHEMA))
+        )
+
+    def _event_lines(self, events: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+        lines, decided = self._known(events["event_key"].to_list())
+        for ordinal, event_type, key, sha, identifier, timestamp, contact in events.select(
+            EVENT,
+            "event_type",
+            "event_key",
+            "payload_sha256",
+            "identifier",
+            "source_timestamp",
+            "contact",
+        ).iter_rows():
+            fate = self._fate(ordinal, sha, lines.get(key, KeyLine()), contact, timestamp)
+            resolved = self._resolved(decided.get(key))
+            yield (
+                ordinal,
+                event_type,
+                key.hex(),
+                contact and contact.hex(),
+                identifier,
+                sha.hex(),
+                timestamp,
+                *fate,
+                *resolved,
+            )
 
     def _known(
         self, wanted: list[bytes]
@@ -504,6 +553,32 @@ class _Merge:
     def _run_of(self, request: str) -> str:
         found = self._ledger.run_of(request) if self._ledger else None
         return found or "of another process"
+
+
+def _request_columns(requests: Sequence[RequestLine]) -> pl.DataFrame:
+    """Give what an audit says of each request of a run, in the order in which they were marked."""
+    lines = [
+        (
+            one.outcome,
+            one.proof or "",
+            one.batch_uuid,
+            one.batch,
+            one.marked_at,
+            one.answered_at,
+            one.http_status,
+        )
+        for one in requests
+    ]
+    schema: dict[str, Any] = {
+        "outcome": pl.String,
+        "proof": pl.String,
+        "event_batch_uuid": pl.String,
+        "batch_number": pl.Int32,
+        "first_sent_at": pl.Datetime("us", "UTC"),
+        "answered_at": pl.Datetime("us", "UTC"),
+        "http_status": pl.Int32,
+    }
+    return pl.DataFrame(lines, schema=schema, orient="row")
 
 
 _EVENT_SCHEMA: Final[dict[str, Any]] = {

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
+import polars as pl
 import sqlalchemy as sa
 
 from rd_import.errors import LedgerError
@@ -33,6 +34,7 @@ from rd_import.ledger_rows import (
     moment_of,
     note_fresh,
     read_lines,
+    read_settled,
     request_values,
     split_keys,
     to_us,
@@ -423,6 +425,30 @@ class Ledger:
         """Look keys up; unknown ones are absent from the answer."""
         with self._reading() as connection:
             return read_lines(connection, account, wanted)
+
+    def settled(self, account: int, wanted: Sequence[bytes], shas: pl.Series) -> pl.Series:
+        """Give the uuid of each key that was accepted with this content alone, and of which nothing else is known.
+
+        Args:
+            account: Whose keys they are.
+            wanted: (n,) keys.
+            shas: (n,) contents, 32 bytes each.
+
+        Returns:
+            (n,) uuids, null for every other key: `lines` tells of those.
+        """
+        with self._reading() as connection:
+            known = read_settled(connection, account, wanted)
+        texts = pl.Series("fact", [known.get(key) for key in wanted], dtype=pl.String)
+        one = shas.bin.encode("hex") + " "
+        return pl.DataFrame([texts, one.alias("sha")]).select(
+            pl.when(
+                pl.col("fact").str.starts_with(pl.col("sha"))
+                & ~pl.col("fact").str.contains("\n", literal=True)
+            )
+            .then(pl.col("fact").str.slice(65))
+            .alias("uuid")
+        )["uuid"]
 
     def claim(
         self,

@@ -1,8 +1,9 @@
 """Rows of the ledger's tables <-> values: what each transaction reads and writes. No decision is made here."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -146,10 +147,6 @@ LINE_COLUMNS = (
     keys.c.contact,
     keys.c.refused_sha,
 )
-_SELECT_LINES = sa.select(*LINE_COLUMNS).where(
-    keys.c.account == sa.bindparam("of"),
-    keys.c.event_key.in_(sa.bindparam("wanted", expanding=True)),
-)
 _UPDATE_LINE = (
     sa.update(keys)
     .where(keys.c.account == sa.bindparam("of"), keys.c.event_key == sa.bindparam("key"))
@@ -199,10 +196,83 @@ def read_lines(
 ) -> dict[bytes, KeyLine]:
     """Look keys up; unknown ones are absent from the answer."""
     found: dict[bytes, KeyLine] = {}
-    for part in in_parts(wanted):
-        for key, *columns in connection.execute(_SELECT_LINES, {"of": account, "wanted": part}):
-            found[key] = line_of(columns)
+    for line in _looked_up(connection, account, wanted, _select_lines):
+        found[line[0]] = line_of(line[1:])
     return found
+
+
+def read_settled(
+    connection: sa.Connection, account: int, wanted: Sequence[bytes]
+) -> dict[bytes, str]:
+    """Give the `accepted` column of keys of which nothing else is known: no request, doubt, order or decision."""
+    return dict(map(tuple, _looked_up(connection, account, wanted, _select_settled)))
+
+
+def _looked_up(
+    connection: sa.Connection,
+    account: int,
+    wanted: Sequence[bytes],
+    select: Callable[[int], sa.Select[Any]],
+) -> Iterator[Any]:
+    for part in in_parts(wanted):
+        size = next(size for size in _PART_SIZES if size >= len(part))
+        filled = [*part, *[part[-1]] * (size - len(part))]  # a key asked for twice is found once
+        row = {"of": account} | {f"key{at}": key for at, key in enumerate(filled)}
+        yield from _executed(connection, select(size), [row]).fetchall()
+
+
+_PART_SIZES: Final = (1, 16, LOOKUP_KEYS)
+
+
+def _among(size: int) -> tuple[sa.ColumnElement[bool], ...]:
+    names = [sa.bindparam(f"key{at}", type_=keys.c.event_key.type) for at in range(size)]
+    return keys.c.account == sa.bindparam("of"), keys.c.event_key.in_(names)
+
+
+@cache
+def _select_lines(size: int) -> sa.Select[Any]:
+    return sa.select(*LINE_COLUMNS).where(*_among(size))
+
+
+@cache
+def _select_settled(size: int) -> sa.Select[Any]:
+    return sa.select(keys.c.event_key, keys.c.accepted).where(
+        *_among(size),
+        keys.c.accepted.is_not(None),
+        *(
+            column.is_(None)
+            for column in (keys.c.request, keys.c.doubt, keys.c.resend_sha, keys.c.held)
+        ),
+    )
+
+
+def _executed(
+    connection: sa.Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]
+) -> sa.CursorResult[Any]:
+    """Execute a statement once per row.
+
+    It is written out once for each database and then handed to the driver as it is: what SQLAlchemy does anew for each
+    row and each execution took longer than the database (docs/performance.md).
+    """
+    text, order, constants = _written(statement, connection.dialect.name, connection.dialect)
+    filled = [{**constants, **row} for row in rows]
+    parameters = filled if order is None else [tuple(map(row.get, order)) for row in filled]
+    return connection.exec_driver_sql(text, parameters if len(rows) > 1 else parameters[0])
+
+
+_WRITTEN: dict[tuple[int, str], tuple[str, Sequence[str] | None, Mapping[str, Any]]] = {}
+
+
+def _written(
+    statement: sa.Executable, name: str, dialect: sa.Dialect
+) -> tuple[str, Sequence[str] | None, Mapping[str, Any]]:
+    """Give a statement's text, the order of its parameters where they go by place, and those it fixes itself."""
+    known = _WRITTEN.get((id(statement), name))
+    if known is None:
+        compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
+        known = (str(compiled), compiled.positiontup, compiled.params)
+        _WRITTEN[id(statement), name] = known
+    return known
 
 
 def line_of(columns: Sequence[Any]) -> KeyLine:
@@ -239,7 +309,7 @@ def insert_claimed(
         for one in sorted(events, key=lambda one: one.key)
     ]
     if rows:
-        connection.execute(INSERT_CLAIMED, rows)
+        _executed(connection, INSERT_CLAIMED, rows)
 
 
 def accept_plain(
@@ -253,7 +323,7 @@ def accept_plain(
         {"of": mark.account, "key": one.key, "by": mark.request, "fact": f"{one.sha.hex()} {uuid}"}
         for one, uuid in sorted(pairs, key=lambda pair: pair[0].key)
     ]
-    return connection.execute(_ACCEPT_PLAIN, rows).rowcount == len(rows)
+    return _executed(connection, _ACCEPT_PLAIN, rows).rowcount == len(rows)
 
 
 def write_lines(
@@ -278,7 +348,7 @@ def write_lines(
         for key, line in sorted(lines, key=lambda pair: pair[0])
     ]
     if rows:
-        connection.execute(_UPDATE_LINE, rows)
+        _executed(connection, _UPDATE_LINE, rows)
 
 
 def facts_of(text: str | None) -> tuple[Fact, ...]:

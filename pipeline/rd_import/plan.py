@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,7 +58,8 @@ class Standing:
 
     `reasons` counts why events will not go; `past` those older than the age limit; `repeats` those of a weak identity
     that another file brought before; `same_content` those that RD Station has, or may have, under another key; `twins`
-    those whose content stands more than once in this input, the first of each not counted.
+    those whose content stands more than once in this input, the first of each not counted; `accepted` has a bit per
+    event, in the batches of `planned`: its content was accepted.
     """
 
     reasons: Mapping[str, int]
@@ -66,6 +67,7 @@ class Standing:
     repeats: int
     same_content: int = 0
     twins: int = 0
+    accepted: tuple[np.ndarray, ...] = field(default=(), repr=False, compare=False)
 
     def to_send(self, events: int) -> int:
         """Give how many of so many events nothing holds back; what another run is sending may yet be this run's."""
@@ -102,14 +104,17 @@ def unsent(
     """Give the events that may go, in order; those that another process is sending right now among them."""
     decisions = Decisions.from_facts(folder.facts["decisions"])
     for bodies, contacts in zip(folder.bodies(), folder.planned_with_contacts(), strict=True):
-        lines = ledger.lines(account, bodies["event_key"].to_list())
+        both = bodies.hstack(contacts.select("contact"))
+        uuids = ledger.settled(account, both["event_key"].to_list(), both["payload_sha256"])
+        both = both.filter(uuids.is_null())
+        lines = ledger.lines(account, both["event_key"].to_list())
         for ordinal, key, sha, timestamp, body, contact in zip(
-            bodies[EVENT],
-            bodies["event_key"],
-            bodies["payload_sha256"],
-            bodies["source_timestamp"],
-            bodies["body"],
-            contacts["contact"],
+            both[EVENT],
+            both["event_key"],
+            both["payload_sha256"],
+            both["source_timestamp"],
+            both["body"],
+            both["contact"],
             strict=True,
         ):
             line = lines.get(key)
@@ -136,6 +141,7 @@ def standing(
     oldest = now - max_age
     mine = input_of(folder)
     contents: list[np.ndarray] = []
+    accepted: list[np.ndarray] = []
     for events in folder.planned():
         past += events.filter(pl.col("source_timestamp") < oldest).height
         shas = events["payload_sha256"]
@@ -143,37 +149,48 @@ def standing(
             contents.append(_prefixes(shas))
             continue
         wanted = events["event_key"].to_list()
-        lines = ledger.lines(account, wanted)
-        unseen = []
-        for key, sha in zip(wanted, shas, strict=True):
-            line = lines.get(key)
-            if line is None or not line.knows(sha):
-                unseen.append(sha)
-            if line is not None and (reason := line.may_claim(sha, now, policy)) is not None:
+        has = ledger.settled(account, wanted, shas).is_not_null()
+        others = (~has).arg_true().to_list()
+        lines = ledger.lines(account, [wanted[at] for at in others])
+        accepted_here = has.to_numpy().copy()
+        unseen = ~accepted_here
+        reasons[Lost.ACCEPTED] += int(accepted_here.sum())
+        for at in others if lines else ():
+            line, sha = lines.get(wanted[at]), shas[at]
+            if line is None:
+                continue
+            unseen[at] = not line.knows(sha)
+            if (reason := line.may_claim(sha, now, policy)) is not None:
                 reasons[reason] += 1
-        contents.append(_prefixes(unseen))
-        if folder.facts["weak_identity"] and lines:
-            inputs = ledger.inputs_of(account, [key for key in wanted if key in lines])
+                accepted_here[at] = reason is Lost.ACCEPTED
+        accepted.append(np.packbits(accepted_here))
+        contents.append(_prefixes(shas)[unseen])
+        if folder.facts["weak_identity"] and (lines or has.any()):
+            inputs = ledger.inputs_of(account, wanted)
             repeats += sum(digest != mine for digest in inputs.values())
-    distinct, counts = np.unique(_joined(contents), return_counts=True)
-    found = np.zeros(len(distinct), dtype=bool)
-    if ledger is not None and account is not None and len(distinct):
+    every = _joined(contents)
+    every.sort()
+    found = np.zeros(len(every), dtype=bool)
+    if ledger is not None and account is not None and len(every):
         for sent in ledger.contents(account):
             theirs = np.frombuffer(sent, dtype="<u8")
-            place = np.searchsorted(distinct, theirs).clip(max=len(distinct) - 1)
-            found[place[distinct[place] == theirs]] = True
+            first = np.searchsorted(every, theirs)
+            last = np.searchsorted(every, theirs, side="right")
+            for one, after in zip(first[last > first], last[last > first], strict=True):
+                found[one:after] = True
     return Standing(
-        dict(reasons),
+        dict(+reasons),
         past,
         repeats,
-        same_content=int(counts[found].sum()),
-        twins=int((counts - 1).sum()),
+        same_content=int(found.sum()),
+        twins=int((every[1:] == every[:-1]).sum()),
+        accepted=tuple(accepted),
     )
 
 
-def _prefixes(shas: Iterable[bytes]) -> np.ndarray:
+def _prefixes(shas: pl.Series) -> np.ndarray:
     """Give the first 8 bytes of each checksum as a number: (n,) uint64."""
-    return np.frombuffer(b"".join(sha[:8] for sha in shas), dtype="<u8")
+    return np.frombuffer(b"".join(shas.bin.slice(0, 8).to_list()), dtype="<u8")
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -28,16 +28,21 @@ def preset_named(name: str) -> Preset | None:
     return next((one for one in presets() if one.id == name), None)
 
 
-def recognise(columns: Sequence[str]) -> Preset | None:
-    """Find the preset whose columns a header has: the one that is told apart by most; none where two are alike."""
+def fitting(columns: Sequence[str]) -> tuple[Preset, ...]:
+    """Give all presets whose columns a header has and none of whose `not_with`."""
     names = Names(columns)
-    fitting = [
+    return tuple(
         one
         for one in presets()
         if one.recognise
         and names.has(one.recognise)
         and not any(names.find(name) for name in one.not_with)
-    ]
-    most = max((len(one.recognise) for one in fitting), default=0)
-    best = [one for one in fitting if len(one.recognise) == most]
+    )
+
+
+def recognise(columns: Sequence[str]) -> Preset | None:
+    """Find the preset of a header: the one that is told apart by most columns; none where two are alike."""
+    found = fitting(columns)
+    most = max((len(one.recognise) for one in found), default=0)
+    best = [one for one in found if len(one.recognise) == most]
     return best[0] if len(best) == 1 else None

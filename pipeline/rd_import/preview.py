@@ -120,18 +120,14 @@ def preview(
     emails: list[np.ndarray] = []
     learnt = ledger.facts(account).max_per_contact if ledger and account else None
     payloads: list[str] = []
-    for events in folder.bodies():
-        lines = ledger.lines(account, events["event_key"].to_list()) if ledger and account else {}
+    for at, events in enumerate(folder.bodies()):
         emails.append(events["email"].hash().to_numpy())
         payloads += payload_lines(events["body"].head(EXAMPLES - len(payloads)).to_list())
         lengths = events["body"].bin.size()
-        if lines:
-            accepted = [
-                key in lines and lines[key].uuid_of(sha) is not None
-                for key, sha in events.select("event_key", "payload_sha256").iter_rows()
-            ]
-            known += sum(accepted)
-            lengths = lengths.filter(~pl.Series(accepted, dtype=pl.Boolean))
+        if stands.accepted:
+            accepted = np.unpackbits(stands.accepted[at], count=events.height).astype(bool)
+            known += int(accepted.sum())
+            lengths = lengths.filter(~accepted)
         packing.add(lengths.to_numpy())
     contacts, crowded = _contacts(emails, learnt or LOWEST_CONTACT_LIMIT)
     return Preview(
