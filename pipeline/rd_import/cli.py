@@ -441,9 +441,9 @@ def map_command(**given: Any) -> None:
     asks = sys.stdin is not None and sys.stdin.isatty() and not given["as_json"]
     if asks and job.said.event_type is None and job.said.type_by is None:
         job = _with_type_asked(job, sys.stdin)
-    found = draft(job)
+    found = draft(job, out.parent)
     if asks and (found.missing or found.proposed):
-        found = draft(_with_answers(job, found, sys.stdin))
+        found = draft(_with_answers(job, found, sys.stdin), out.parent)
     _write_mapping(out, found.text)
     if given["as_json"]:
         missing, proposed = list(found.missing), dict(found.proposed)

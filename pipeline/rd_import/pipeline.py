@@ -213,8 +213,12 @@ class Draft:
     proposed: Map[str, str]
 
 
-def draft(job: Job) -> Draft:
+def draft(job: Job, folder: Path) -> Draft:
     """Propose a mapping file from a real export, missing fields and all.
+
+    Args:
+        job: The export, and what the user says about it.
+        folder: Where the mapping file will stand.
 
     Raises:
         JobError: What is said does not fit the file.
@@ -233,19 +237,27 @@ def draft(job: Job) -> Draft:
             for name, column in matching.proposed.items()
             if not any(name in matching.view(one.name) for one in plan.event_types)
         }
-        return Draft(_mapping_text(plan, survey), tuple(missing), proposed)
+        return Draft(_mapping_text(plan, survey, folder), tuple(missing), proposed)
 
 
-def _mapping_text(plan: Plan, survey: _Surveys) -> str:
+def _mapping_text(plan: Plan, survey: _Surveys, folder: Path) -> str:
     preset = plan.presets[0]
+    said = plan.said.over(preset.mapping) if preset is not None else plan.said
+    lookups = tuple(replace(one, file=_seen_from(folder, one.file)) for one in said.lookups)
     return mapping_text(
         plan.exports[0].facts.path,
         plan.event_types,
         plan.matchings[0],
-        plan.said.over(preset.mapping) if preset is not None else plan.said,
+        replace(said, lookups=lookups),
         survey.findings(0),
         preset.suggestions if preset is not None else (),
     )
+
+
+def _seen_from(folder: Path, file: str) -> str:
+    """Name a file as a mapping in this folder would: by its name alone where it stands beside it."""
+    path = Path(file).resolve()
+    return path.name if path.parent == folder.resolve() else str(path)
 
 
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
@@ -653,7 +665,7 @@ def _facts(
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
         "suggested": _suggestions(plan),
-        "mapping": _mapping_text(plan, survey),
+        "mapping": _mapping_text(plan, survey, Path(plan.exports[0].facts.path).parent),
         "legal_bases": dict(counts.legal_bases),
         "mapping_sha256": _mapping_digest(job, plan),
         "weak_identity": any(_is_weak(one, matchings) for one in plan.event_types),
