@@ -1,8 +1,8 @@
 """Every real export gives the events that are in it, with one command: the counts of its index."""
 
 import csv
+import re
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -14,33 +14,6 @@ pytestmark = pytest.mark.real
 PLACED = ("--type", "ECOMMERCE_ORDER_PLACED")
 CART = ("--type", "ECOMMERCE_CART_ABANDONED")
 SHOP_URL = ("--set", "checkout_url=https://loja.example.com/carrinho")
-CHECKOUTS = """
-[fields]
-identifier = "Id"
-"line_items.product_title" = "Lineitem name"
-"line_items.sku" = "Lineitem sku"
-"line_items.price" = "Lineitem price"
-"line_items.quantity" = "Lineitem quantity"
-[group]
-by = ["Name"]
-"""
-NUVEMSHOP_CARTS = """
-[fields]
-identifier = "ID do carrinho"
-price = "Total do carrinho"
-currency = { value = "BRL" }
-"line_items.sku" = "Variante / SKU"
-"line_items.product_title" = "Nome do produto"
-"line_items.price" = "Preço unitário"
-"line_items.quantity" = "Quantidade"
-"""
-CONNECTOR_CARTS = """
-[fields]
-identifier = "id"
-checkout_url = "abandoned_checkout_url"
-price = "total_price"
-total_items = { value = "1" }
-"""
 ASTERISK = """
 type = "CALL_FINISHED"
 key = ["column 17"]
@@ -164,9 +137,9 @@ def people(path: Path, export: str, column: str, name: str = "", mail: str = "em
         ),
         ("encodings/woo_utf16le_bom_tab.csv", PLACED, "", None, {"ECOMMERCE_ORDER_PLACED": 50}, 0),
         ("encodings/woo_cp1252_sep_line_brl.csv", PLACED, "", None, {"ECOMMERCE_ORDER_PLACED": 50}, 0),
-        ("carts/shopify_checkouts_export.csv", (*CART, *SHOP_URL), CHECKOUTS, None, {CART[1]: 0}, 28),
-        ("carts/nuvemshop_carrinhos_latin1.csv", (*CART, *SHOP_URL), NUVEMSHOP_CARTS, None, {CART[1]: 1}, 1),
-        ("carts/shopify_api_abandoned_checkout.csv", CART, CONNECTOR_CARTS, None, {CART[1]: 3}, 0),
+        ("carts/shopify_checkouts_export.csv", (*CART, *SHOP_URL), "", None, {CART[1]: 0}, 28),
+        ("carts/nuvemshop_carrinhos_latin1.csv", (*CART, *SHOP_URL), "", None, {CART[1]: 1}, 1),
+        ("carts/shopify_api_abandoned_checkout.csv", (*CART, "--set", "total_items=1"), "", None, {CART[1]: 3}, 0),
         ("calls/twilio_calls.csv", (), TWILIO, ("from_formatted", "Telefone", "E-mail"), {"CALL_FINISHED": 9}, 0),
         (
             "media/spotify_streaming_history_bom.csv", (), SPOTIFY, ("artistName", "", "email"),
@@ -252,12 +225,27 @@ def test_an_export_without_id_and_amount_is_refused_with_the_flags_that_supply_t
     assert "--rename identifier=COLUMN" in done.err
 
 
-def test_invalid_checkouts_are_22_events(tmp_path: Path, rd_import: Command) -> None:
-    """Pounds are no currency of RD Station: 22 checkouts in 28 rows."""
-    (tmp_path / "mapping.toml").write_text(CHECKOUTS, encoding="utf-8")
-    words: tuple[Any, ...] = (*CART, *SHOP_URL, "--map", tmp_path / "mapping.toml")
+def test_checkouts_in_pounds_are_invalid_every_one(rd_import: Command) -> None:
+    """Pounds are no currency of RD Station: 22 checkouts in 28 rows, and no wrong currency is made up for them."""
     export = REAL_EXPORTS / "carts/shopify_checkouts_export.csv"
-    problems = rd_import("check", export, *words, "--json").json["preview"]["problems"]
-    [cause] = [one for one in problems if one["fatal"] and one["column"] == "Currency"]
-    assert cause["code"] == "NOT_AN_OPTION"
-    assert cause["rows"] == 28
+    done = rd_import("check", export, *CART, *SHOP_URL, "--json").json
+    [cause] = [one for one in done["preview"]["problems"] if one["fatal"]]
+    assert (cause["code"], cause["column"], cause["rows"]) == ("NOT_AN_OPTION", "Currency", 28)
+    assert done["events"] == 0
+    assert pl.read_csv(export, infer_schema=False)["Name"].n_unique() == 22
+
+
+def test_the_screens_lead_from_an_unknown_file_to_a_correct_preview(rd_import: Command) -> None:
+    """A person who knows nothing follows the hints: first a type, then what becomes of old events."""
+    export = REAL_EXPORTS / "ecommerce/shopify_orders_excel_semicolon.csv"
+    first = rd_import("check", export)
+    assert first.code == 2
+    types = re.findall(r"ECOMMERCE_[A-Z_]+", first.err)
+    assert "Shopify orders" in first.err
+    second = rd_import("check", export, "--type", types[0])
+    assert second.code == 7
+    flags = re.findall(r"--past (?:send|skip)", second.err)
+    third = rd_import("check", export, "--type", types[0], *flags[0].split(), "--json")
+    assert third.code == 0
+    assert third.json["events"] == 3
+    assert third.json["preview"]["proposed"] == {}
