@@ -109,6 +109,7 @@ def test_every_part_of_the_language_becomes_a_value() -> None:
         ('[[lookup]]\nfile = "a.csv"\n\ntakes = { email = "E" }\n', 4, ["`lookup[1].takes`", "`take`"]),
         ('[fields]\nname = { join = ["A", { column = "B", scale = 2 }] }\n', 2, ["name.join[2].scale`"]),
         ("[fields]\nidentifier = { column = 'A', extract = '(' }\n", 2, ["`fields.identifier.extract`", "pattern"]),
+        ("[fields]\nidentifier = { column = 'A', extract = '(?<=a)(b)' }\n", 2, ["identifier.extract`", "pattern"]),
         ("[fields]\nidentifier = { column = 'A', extract = 'x' }\n", 2, ["no group"]),
         ('[fields]\n"line_items.sku" = { json = "a" }\n', 2, ["lacks the key `path`"]),
         ('[fields]\nemail = "E\n', 2, ["no TOML"]),

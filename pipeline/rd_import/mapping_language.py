@@ -323,10 +323,15 @@ def _rule_flaws(value: Any, path: tuple[str | int, ...], *, top: bool) -> Iterat
 
 
 def _pattern_flaws(pattern: str, path: tuple[str | int, ...]) -> Iterator[_Flaw]:
+    """Try a pattern with the engine that will apply it, which knows no look-around."""
+    import polars as pl
+
     try:
+        pl.select(pl.lit("").str.extract(pattern, 1))
         groups = re.compile(pattern).groups
-    except re.error as error:
-        yield path, "mapping_bad_pattern", {"reason": error}
+    except (pl.exceptions.ComputeError, re.error) as error:
+        reason = " ".join(str(error).split())
+        yield path, "mapping_bad_pattern", {"reason": reason[:120]}
         return
     if groups < 1:
         yield path, "mapping_bad_pattern", {"reason": "it has no group in parentheses"}
