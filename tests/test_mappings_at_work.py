@@ -186,6 +186,23 @@ def test_a_second_file_is_joined_by_the_column_that_both_have(
     assert payloads(sandbox) == [{"email": "ana@example.com", "funnel_name": "default"}]
 
 
+@pytest.mark.parametrize(
+    ("content", "code"), [("Account,E-mail\n", 0), ("", 2), ("Firma,Ort\nA,B\n", 2)]
+)
+def test_a_second_file_that_is_of_no_use_is_a_sentence(
+    content: str, code: int, tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """Without rows it has nobody; empty, or without a common column, it is refused."""
+    deals = write(tmp_path / "deals.csv", "account,funnel_name\nAcme,default")
+    second = tmp_path / "accounts.csv"
+    second.write_text(content, encoding="utf-8")
+    words = ("--type", "SALE", "--lookup", second, "--max-invalid", "100%")
+    done = rd_import(deals, *words, "--json")
+    assert done.code == (3 if code == 0 else code)
+    if code == 0:
+        assert [row["error_code"] for row in done.audit] == ["NOT_LOOKED_UP"]
+
+
 def test_mended_rows_go_with_the_same_mapping(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:

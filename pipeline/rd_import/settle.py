@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
 import polars as pl
+import polars.selectors as cs
 
 from rd_import.choose import Choice
 from rd_import.errors import ExportError, JobError, NothingSent
@@ -20,7 +21,7 @@ from rd_import.match import Matching, in_common, match_columns
 from rd_import.names import Names, folded
 from rd_import.presets import recognise
 from rd_import.read import find_exports, read
-from rd_import.values import GROUP, ROW, Finding
+from rd_import.values import GROUP, Finding
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
 from rdstation_events.event_type import EventType
 
@@ -169,9 +170,11 @@ def _codec(name: str) -> str:
 
 
 def _table_of(path: str, spool: ExitStack) -> pl.DataFrame:
-    """Read a second file whole, as text."""
-    groups = list(read(find_exports(Job(exports=(path,)), spool)))
-    return pl.concat([one.rows.table.drop(ROW) for one in groups], how="diagonal_relaxed")
+    """Read a second file whole, as text; nested columns are left out."""
+    exports = find_exports(Job(exports=(path,)), spool)
+    empty = pl.DataFrame(schema=dict.fromkeys(exports[0].facts.columns, pl.String))
+    groups = [one.rows.table.select(cs.string()) for one in read(exports)]
+    return pl.concat(groups, how="diagonal") if groups else empty
 
 
 def _suppressed(job: Job, spool: ExitStack) -> frozenset[str]:
