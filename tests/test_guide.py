@@ -220,6 +220,7 @@ def test_a_bad_row_is_explained_by_what_is_wrong(tmp_path: Path, rd_import: Comm
         '{ column = "A", occurrence = 2, strip_prefix = "#", default = "x" }',
         '{ first_of = ["A", { json = "B", path = "c.d" }] }',
         '{ join = ["A", "B"], with = "" }',
+        '{ value = "x", when = { "a b" = "c" } }',
         '{ column = "A \\"b\\"", values = { "ç ã" = "x", ok = "y" }, other = "z", split = ";" }',
         '{ column = "A", per = "line_items.quantity", duration = "m:ss", scale = 0.01, sum = true }',
     ],

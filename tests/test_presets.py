@@ -1,15 +1,18 @@
 """Each preset is proved on its header and on made rows: it is recognised, and these events come out."""
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from conftest import Command
+from conftest import REAL_EXPORTS, Command
 from rd_import.job import Job
 from rd_import.mapping_file import Rule
 from rd_import.match import takes
+from rd_import.names import folded
 from rd_import.presets import Preset, fitting, presets, recognise
 from rd_import.read import find_exports
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES
@@ -118,3 +121,109 @@ def test_a_header_is_recognised_whatever_its_case() -> None:
     found = recognise(header)
     assert found is not None
     assert found.id == "shopify_orders"
+
+
+def test_the_page_of_presets_is_written_from_them() -> None:
+    """docs/presets.md: `python tools/presets_page.py` writes it."""
+    tool = page_tool()
+    assert tool.PAGE.read_text(encoding="utf-8") == tool.page()
+
+
+def page_tool() -> ModuleType:
+    place = Path(__file__).parents[1] / "tools" / "presets_page.py"
+    spec = importlib.util.spec_from_file_location("presets_page", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gathered() -> dict[str, dict[str, Any]]:
+    """Give what was gathered about exports, with its sources: export → facts."""
+    text = (REAL_EXPORTS.parents[1] / "presets" / "presets.json").read_text(encoding="utf-8")
+    return {one["id"]: one for one in json.loads(text)["presets"]}
+
+
+@pytest.mark.real
+def test_every_gathered_export_is_a_preset_or_listed_as_left_out() -> None:
+    left_out = "".join(page_tool().LEFT_OUT)
+    known = {one.id for one in ALL} | {"shopify_orders_excel"}  # one preset for both
+    assert [name for name in gathered() if name not in known and f"`{name}`" not in left_out] == []
+    assert known - gathered().keys() == set()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("preset", ALL, ids=lambda one: one.id)
+def test_a_preset_suggests_no_word_that_no_source_shows(preset: Preset) -> None:
+    """Words from memory are none: a file held them, or the vendor lists them."""
+    facts = gathered()[preset.id]["status_columns"]
+    for suggestion in preset.suggestions:
+        column = facts[suggestion.column]
+        shown = {folded(word.partition(" (")[0]) for word in column["seen"]}
+        shown |= {folded(word) for word in column.get("documented", ())}
+        assert {folded(word) for word in suggestion.values or {}} <= shown
+        for word, event_type in (suggestion.values or {}).items():
+            proposed = {folded(one): to for one, to in column["suggest"].items()}
+            assert proposed[folded(word)].startswith(event_type)
+
+
+ORDER = ("--type", "ECOMMERCE_ORDER_PLACED")
+ONE_ITEM = ("--type", "ECOMMERCE_CART_ABANDONED", "--set", "total_items=1")
+LISTENER = ("--type", "MEDIA_PLAYBACK_STOPPED", "--set", "email=ana@example.com")
+CART = ("--type", "ECOMMERCE_CART_ABANDONED", "--set", "checkout_url=https://loja.example.com/c")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("file", "preset", "words", "events", "invalid_rows"),
+    [
+        ("ecommerce/shopify_orders_brl.csv", "shopify_orders", ORDER, 24, 9),
+        ("ecommerce/shopify_orders_excel_semicolon.csv", "shopify_orders", ORDER, 3, 0),
+        ("ecommerce/tiendanube_ventas_latin1.csv", "tiendanube_ventas", (*ORDER, "--encoding", "latin-1"), 37, 0),
+        ("ecommerce/woocommerce_orders_bom.csv", "woo_webtoffee_item_rows", ("--type-by", "status"), 50, 0),
+        ("encodings/woo_utf16le_bom_tab.csv", "woo_webtoffee_item_rows", ("--type-by", "status"), 50, 0),
+        ("encodings/woo_cp1252_sep_line_brl.csv", "woo_webtoffee_item_rows", ("--type-by", "status"), 50, 0),
+        ("carts/shopify_checkouts_export.csv", "shopify_checkouts", CART, 0, 28),
+        ("carts/nuvemshop_carrinhos_latin1.csv", "nuvemshop_carrinhos", (*CART, "--encoding", "latin-1"), 1, 1),
+        ("carts/shopify_api_abandoned_checkout.csv", "shopify_connector_abandoned", ONE_ITEM, 3, 0),
+        ("media/spotify_streaming_history_bom.csv", "spotify_account_history", LISTENER, 1000, 0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_real_export_becomes_its_events_without_naming_a_column(
+    file: str,
+    preset: str,
+    words: tuple[str, ...],
+    events: int,
+    invalid_rows: int,
+    tmp_path: Path,
+    rd_import: Command,
+) -> None:
+    done = rd_import(
+        "check", REAL_EXPORTS / file, *words, "--json", "--keep", "--run-dir", tmp_path
+    )
+    assert "preview" in done.json, done.err
+    assert [one["preset"] for one in done.json["preview"]["exports"]] == [preset]
+    assert (len(_events(tmp_path)), done.json["preview"]["invalid_rows"]) == (events, invalid_rows)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("file", "preset"),
+    [
+        ("calls/twilio_calls.csv", "twilio_connector_calls"),
+        ("chat/intercom_conversation_history.csv", "intercom_connector_conversations"),
+        ("conversions/klaviyo_event_bom.csv", "klaviyo_connector_events"),
+        ("crm/sales_pipeline_a.csv", "crm_pipeline_simple"),
+        ("crm/salesforce_opportunity.csv", "salesforce_connector_opportunity"),
+        ("media/snowplow_media_events_a.csv", "snowplow_media"),
+        ("chat/support_call_transcripts_a.csv", None),
+        ("conversions/klaviyo_person.csv", None),
+        ("ecommerce/magento2_orders_json_cell.csv", None),
+    ],
+)
+def test_a_real_export_is_recognised(file: str, preset: str | None) -> None:
+    [export] = find_exports(Job(exports=(str(REAL_EXPORTS / file),)))
+    found = recognise(export.facts.columns)
+    assert (found.id if found else None) == preset

@@ -37,6 +37,8 @@ def mapped(rule: str, cells: Cells) -> list[str | None]:
         ('{ json = "A", path = "a.b" }', {"A": ['{"a":{"b":1.50}}', "no", '{"a":[]}']}, ["1.50", None, None]),
         ('{ json = "A", path = "0.name" }', {"A": ['[{"name":"x"}]']}, ["x"]),
         ('{ json = "A", path = "tags[]" }', {"A": ['{"tags":["a","b"]}']}, ['["a", "b"]']),
+        ('{ column = "A", when = { B = "sim" } }', {"A": ["1", "2", "3"], "B": [" SIM", "não", ""]}, ["1", None, None]),
+        ('{ first_of = [{ column = "A", when = { B = "x" } }, "B"] }', {"A": ["1", "2"], "B": ["x", "y"]}, ["1", "y"]),
         ('{ first_of = [{ join = ["A", "B"] }, { value = "?" }] }', {"A": ["1", ""], "B": ["2", ""]}, ["1 2", "?"]),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -527,6 +528,37 @@ def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
 
 @cli.command()
 @click.argument("email")
+@click.option("--yes", is_flag=True, help="Erase without asking.")
+@_with(_LEDGER, *_OUTPUT)
+def forget(email: str, *, yes: bool, **given: Any) -> None:
+    """Erase a person from what this machine keeps, name what it cannot reach, and send them nothing again."""
+    _configure_logging(verbose=given["verbose"])
+    from rd_import.importer import forget as forget_person
+
+    if not yes:
+        terminal = _terminal()
+        click.echo(messages.say("forget.ask"), nl=False, err=True)
+        if not _is_yes(terminal.readline()):
+            raise click.Abort
+    done = forget_person(email, ledger=given["ledger"])
+    if given["as_json"]:
+        _print_json(
+            ledger_lines=done.ledger_lines,
+            erased=done.erased,
+            unreachable=[{"why": why, "place": place} for why, place in done.unreachable],
+        )
+        return
+    _say(messages.say("forget.ledger", count=done.ledger_lines))
+    for place, rows in done.erased.items():
+        _say(messages.say("forget.erased", count=rows, place=place))
+    _say(messages.say("forget.left"))
+    for why, place in done.unreachable:
+        _say(f"  {messages.say(f'forget.{why}', place=place)}")
+    _say(f"  {messages.say('forget.copies')}")
+
+
+@cli.command()
+@click.argument("email")
 @_with(_LEDGER, *_ACCOUNT, *_OUTPUT)
 def probe(email: str, **given: Any) -> None:
     """Find out on your own test contact EMAIL what the API's pages leave open, and remember it for the account."""
@@ -619,6 +651,7 @@ def _speak(words: list[str]) -> None:
 
 def main() -> None:
     """Run the command line; an error ends in a sentence and its exit code, never in a traceback."""
+    os.umask(0o077)  # whatever is written, libraries' files included, is its owner's alone
     _speak(sys.argv[1:])
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
@@ -638,9 +671,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- the last resort of the command line
         if "-v" in sys.argv or "--verbose" in sys.argv:
-            raise
+            _say("".join(traceback.format_tb(error.__traceback__)))  # the message may quote a cell
         what = messages.say("say.internal", kind=type(error).__name__)
         _fail(messages.with_hint(what, messages.say("say.internal_hint")), 1)
 
@@ -1015,7 +1048,7 @@ def _as_command(given: dict[str, Any]) -> str:
 
 def _say(text: str) -> None:
     if text:
-        lines = (Line(line) for line in text.splitlines())
+        lines = (Line(messages.plain(line)) for line in text.splitlines())
         click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
 
 

@@ -23,15 +23,26 @@ from rd_import.dialect import Dialect, doubled
 from rd_import.encodings import narrow_encoding
 from rd_import.errors import ExportError
 from rd_import.export import Export
-from rd_import.values import PROBLEM_SCHEMA, RowGroup, SourceGroup
+from rd_import.values import (
+    KEPT_OF_TOO_LONG,
+    MAX_RECORD_BYTES,
+    PROBLEM_SCHEMA,
+    RowGroup,
+    SourceGroup,
+)
 
 BLOCK_BYTES: Final = 2 << 20
 """Some 12,000 rows of an ordinary order export: at half of it, `check` takes a fifth longer; at twice, 50 MB more."""
 
-MAX_RECORD_BYTES: Final = (
-    4 << 20
-)  # twenty times the largest event; a longer record is a quote that was never closed
-KEPT_OF_TOO_LONG: Final = 1 << 16  # of a record beyond the limit, this much is kept to show
+MAX_UNREADABLE: Final = 100_000
+"""Rows that may be unreadable even if they are nearly all: each is kept in memory with its reason."""
+
+NEARLY_ALL: Final = 0.9
+FREE_LOOKAHEAD: Final = 64 << 20
+"""Bytes behind open quotes that may be read again, whatever the file's size; and `LOOKAHEAD` times the bytes read."""
+
+LOOKAHEAD: Final = 4
+LINE_COSTS: Final = 100  # bytes whose reading takes as long as beginning a line
 CR: Final = 13
 HIDDEN_CR: Final = "\udfff"  # no decoded text holds it
 
@@ -153,6 +164,9 @@ class _Reading:
 
     export: Export
     header_pending: bool
+    unreadable: int = 0
+    again: int = 0  # bytes read behind quotes that were never closed, to be read again
+    allowed: int = FREE_LOOKAHEAD
 
     @property
     def dialect(self) -> Dialect:
@@ -169,7 +183,12 @@ class _Reading:
         return len(self.export.facts.columns)
 
     def groups(self, data: bytes, line: int, *, last: bool) -> Generator[SourceGroup, None, int]:
-        """Read the whole records at the beginning of `data`; returns how many bytes they take."""
+        """Read the whole records at the beginning of `data`; returns how many bytes they take.
+
+        Raises:
+            ExportError: Open quotes without end make it read the same lines over and over, or hardly a row has as
+                many cells as the header.
+        """
         block, used = _cut(data, line, self.dialect, last=last) if self.dialect.plain else (None, 0)
         if block is None:
             return (yield from self._record_by_record(data, line, last=last))
@@ -270,7 +289,9 @@ class _Reading:
             if open_end and not last and taken == 1 and not lines[at].endswith(self.end):
                 break  # one line beyond the limit: `too_long`, where nothing stands before it
             if reason:
+                self._look_ahead(line, size + LINE_COSTS * taken)
                 taken = 1  # an open quote swallows what follows; only its own line is lost
+            self.allowed += LOOKAHEAD * (sum(map(len, lines[at : at + taken])) + LINE_COSTS * taken)
             record = b"".join(lines[at : at + taken])
             quoted = self.dialect.quote.encode() in record  # `"",""` is a row, as for `_cut`
             if cells is not None and not any(cells) and not quoted:
@@ -291,6 +312,11 @@ class _Reading:
         if rows:
             yield self._group_of_records(rows, places, problems)
         return sum(map(len, lines[:at]))
+
+    def _look_ahead(self, line: int, cost: int) -> None:
+        self.again += cost
+        if self.again > self.allowed:
+            raise ExportError("open_quotes", path=self.export.facts.path, line=line)
 
     def _next_record(self, lines: list[bytes], at: int) -> tuple[list[str] | None, int, str]:
         """Give a record's cells, how many lines it takes, and what is wrong with its quotes."""
@@ -362,6 +388,16 @@ class _Reading:
         self, table: pl.DataFrame, records: pa.Array, lines: np.ndarray, problems: list[_Problem]
     ) -> SourceGroup:
         first = self.export.rows + 1
+        self.unreadable += len(problems)
+        rows = self.export.rows + table.height
+        if self.unreadable > max(MAX_UNREADABLE, NEARLY_ALL * rows):
+            raise ExportError(
+                "hardly_a_row",
+                path=self.export.facts.path,
+                unreadable=self.unreadable,
+                rows=rows,
+                line=int(lines[problems[0][0]]),
+            )
         return SourceGroup(
             export=0,
             rows=RowGroup(table),

@@ -38,6 +38,10 @@ TITLE_COST: Final = (
 SAME: Final = 0.03  # scores this close are a tie
 SEP_LINE: Final = re.compile(r'"?sep=([\x01-!#-\x7f])"?\s*', re.IGNORECASE)
 DATA_SHARE: Final = 0.5  # of the first line's cells: from here on it is no header
+LONGEST_DATUM: Final = (
+    320  # characters of a number, date or address; patterns take long on longer ones
+)
+LOOKAHEAD: Final = 4  # lines that broken quotes may make a trial read again, per line of the head
 _LONE_CR: Final = re.compile(r"\r(?!\n)")  # which Python's csv refuses outside of quotes
 _ESCAPED: Final = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 _NUMBER: Final = re.compile(r"[+-]?[\d.,]*\d[\d.,]*")
@@ -181,12 +185,13 @@ def unique_names(cells: Sequence[str]) -> list[str]:
 def distinct_names(given: Sequence[str]) -> list[str]:
     """Number repeated names, and one that is ours, passing over numbers that are names already."""
     used, names = {ROW}, list[str]()
-    taken = set(given)
+    taken, numbers = set(given), dict[str, int]()
     for name in given:
-        new, number = name, 1
+        new, number = name, numbers.get(name, 1)
         while new in used or (number > 1 and new in taken):
             number += 1
             new = f"{name} ({number})"
+        numbers[name] = number
         used.add(new)
         names.append(new)
     return names
@@ -354,10 +359,11 @@ def _records(
     lines = [line + "\n" for line in text.split(end)]
     if not whole or lines[-1] == "\n":
         lines.pop()  # cut off, or nothing behind the last line end
-    at, offset = 0, 0
-    while at < len(lines):
+    at, offset, again = 0, 0, 0
+    while at < len(lines) and again <= LOOKAHEAD * len(lines):
         cells, taken = _next_record(lines, at, delimiter, style)
         if cells is None:
+            again += taken
             if not whole and at + taken == len(lines):
                 return  # a cell that goes on where the head is cut off
             taken = 1
@@ -430,9 +436,10 @@ def _is_title(record: _Record, following: Sequence[_Record], most: int) -> bool:
 def _data_share(record: _Record) -> float:
     """Give the share of cells that look like data; 1 where one is a date or an address."""
     cells = [cell.strip() for cell in record.cells if cell.strip()]
-    if any(_DATED.fullmatch(cell) for cell in cells):
+    short = [cell for cell in cells if len(cell) <= LONGEST_DATUM]
+    if any(_DATED.fullmatch(cell) for cell in short):
         return 1.0
-    return sum(_NUMBER.fullmatch(cell) is not None for cell in cells) / max(len(cells), 1)
+    return sum(_NUMBER.fullmatch(cell) is not None for cell in short) / max(len(cells), 1)
 
 
 def _header(trial: _Trial, stated: bool | None) -> tuple[int, bool, Finding]:

@@ -18,6 +18,8 @@ from rd_import import messages, pipeline
 from rd_import.audit import audit_place, claim_audit_path, default_audit_path, keys_of_audit
 from rd_import.errors import AccountError, JobError
 from rd_import.follow import explanation
+from rd_import.forget import Forgotten
+from rd_import.forget import forget as forget_person
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
 from rd_import.ledger import Ledger
 from rd_import.ledger_check import differences
@@ -339,6 +341,21 @@ def check_ledger(
             raise JobError("no_ledger", path=store.name)
     with Ledger.open(store) as opened:
         return differences(opened, [audit_place(one) for one in audits])
+
+
+def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
+    """Erase a person from the ledger and the files that it knows of, and import nothing of theirs again.
+
+    Raises:
+        JobError: There is no ledger, the address is none, or a run is sending.
+        LedgerError: The ledger cannot be used.
+    """
+    store = ledger_store(ledger)
+    with contextlib.closing(store):
+        if not store.exists():
+            raise JobError("no_ledger", path=store.name)
+    with Ledger.open(store) as opened:
+        return forget_person(opened, email, now=pipeline.SystemClock().now())
 
 
 def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:

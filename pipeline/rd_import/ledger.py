@@ -45,6 +45,7 @@ from rd_import.ledger_schema import (
     SCHEMA_VERSION,
     accounts,
     credentials,
+    forgotten,
     fresh_contacts,
     keys,
     meta,
@@ -59,6 +60,7 @@ from rd_import.ledger_schema import (
 )
 from rd_import.ledger_store import Store, store_of
 from rd_import.outcome import ApiError
+from rd_import.run_folder import ERASED
 from rd_import.values import PlannedEvent
 
 PROCESS_ENDED: Final = "its process ended before the answer"
@@ -746,6 +748,41 @@ class Ledger:
         )
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def contact_of(self, email: str) -> bytes:
+        """Give the keyed hash that stands for a person."""
+        return hmac.digest(self.secret, email.strip().lower().encode(), "sha256")
+
+    def forget(self, contact: bytes, email: str, *, now: datetime) -> int:
+        """Erase a person from the ledger, and keep their keyed hash alone, so that they get nothing any more.
+
+        The lines of their events stay without it: they keep the events from being sent again.
+
+        Returns:
+            How many lines named them.
+        """
+        with self._writing() as connection:
+            connection.execute(
+                insert_into(connection, forgotten)
+                .values(contact=contact, forgotten_us=to_us(now))
+                .on_conflict_do_nothing()
+            )
+            lines = connection.execute(
+                sa.update(keys).where(keys.c.contact == contact).values(contact=None)
+            ).rowcount
+            connection.execute(sa.delete(fresh_contacts).where(fresh_contacts.c.contact == contact))
+            connection.execute(
+                sa.update(resolutions)
+                .where(resolutions.c.why.icontains(email, autoescape=True))
+                .values(why=ERASED)
+            )
+            return int(lines)
+
+    def forgotten(self) -> frozenset[bytes]:
+        """Give the keyed hashes of those who were erased."""
+        with self._reading() as connection:
+            found = connection.execute(sa.select(forgotten.c.contact)).scalars()
+            return frozenset(bytes(one) for one in found)
 
     def fresh_until(
         self, account: int, contacts: Collection[bytes], *, now: datetime

@@ -5,7 +5,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 IN_FLIGHT: Final = sa.text("state = 'sent'")
 
 metadata = sa.MetaData()
@@ -142,6 +142,15 @@ fresh_contacts = sa.Table(
 )
 
 
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("contact", sa.LargeBinary, primary_key=True),  # keyed hash of a person who was erased
+    sa.Column("forgotten_us", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
 def _to_version_2(connection: sa.Connection) -> None:
     """Add what runs share: decisions, processes, credentials, fuse, and where each key came from."""
     metadata.create_all(connection)  # the tables that are new
@@ -166,9 +175,15 @@ def _to_version_3(connection: sa.Connection) -> None:
     connection.execute(sa.text(f"ALTER TABLE requests ADD COLUMN contents {kind}"))
 
 
+def _to_version_4(connection: sa.Connection) -> None:
+    """Add who was erased and gets nothing any more."""
+    forgotten.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Final[Mapping[int, Callable[[sa.Connection], None]]] = {
     1: _to_version_2,
     2: _to_version_3,
+    3: _to_version_4,
 }
 """Version → what makes the next one of it, within the transaction that opens the ledger."""
 

@@ -5,13 +5,14 @@ done. The language itself is declared in `mapping_language`.
 """
 
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rd_import.errors import JobError
 from rd_import.mapping_language import LANGUAGE, PRESET, checked
 
+MAX_BYTES: Final = 1 << 20  # a mapping of every field of every type is a hundredth of it
 NUMBERED: Final = "{n}"
 """Stands in a column's name for the number of an item: `Product Item {n} SKU`."""
 
@@ -24,7 +25,7 @@ class Rule:
     """How one field is fed: one of `column`, `value`, `first_of`, `join`; then what is done to the text, in order.
 
     `path` takes a part of the column's JSON. `values` and `other` translate, `default` fills what is empty. `scale`,
-    `per`, `sum` and `duration` hold for numbers once they are read.
+    `per`, `sum` and `duration` hold for numbers once they are read. `when` leaves rows out that have other words.
     """
 
     column: str | None = None
@@ -44,6 +45,7 @@ class Rule:
     per: str | None = None
     sum: bool = False
     duration: str | None = None
+    when: Map[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str | None:
@@ -51,6 +53,11 @@ class Rule:
         if self.column is None or self.occurrence == 1:
             return self.column
         return f"{self.column} ({self.occurrence})"
+
+    @property
+    def is_constant(self) -> bool:
+        """Tell whether the text is the same in every row."""
+        return self.value is not None and not self.when
 
     @property
     def is_computed(self) -> bool:
@@ -61,10 +68,13 @@ class Rule:
     def columns(self) -> tuple[str, ...]:
         """Name all columns that the rule reads; `{n}` stays as it is."""
         inner = [name for one in (*self.first_of, *self.join) for name in one.columns]
-        return tuple(dict.fromkeys([*([self.name] if self.name else []), *inner]))
+        return tuple(dict.fromkeys([*([self.name] if self.name else []), *inner, *self.when]))
 
     def __str__(self) -> str:
         """Say in words what feeds the field."""
+        if self.when:
+            where = ", ".join(f"{column} = {word}" for column, word in self.when.items())
+            return f"{replace(self, when={})} ({where})"
         if self.value is not None:
             return f'"{self.value}"'
         if self.first_of:
@@ -227,7 +237,11 @@ def read_mapping(path: Path) -> Mapping:
         JobError: It cannot be read, or is not of the language; line and key are named.
     """
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise JobError("mapping_too_long", path=path, most=MAX_BYTES)
+        text = raw.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise JobError("mapping_unreadable", path=path, reason=reason) from error

@@ -65,6 +65,7 @@ RULE: Final[Mapping[str, Key]] = {
     "scale": Key("number", "What to multiply a number by."),
     "per": Key("text", "A field to divide a number by, such as line_items.quantity."),
     "sum": Key("flag", "The number is added up over the rows of one event."),
+    "when": Key("words", "Column → word: rows with other words have nothing from this rule."),
     "duration": Key(
         "length", "A length of time; `m:ss` or `h:mm` says what 01:32 means.", ("m:ss", "h:mm")
     ),
@@ -212,6 +213,8 @@ def checked(text: str, name: str, language: Key) -> dict[str, Any]:
     """
     try:
         found = tomllib.loads(text)
+    except RecursionError as error:
+        raise JobError("mapping_too_deep", path=name) from error
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))
         line = int(place[1]) if place and place[1] else text.count("\n") + 1

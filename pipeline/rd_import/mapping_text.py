@@ -176,6 +176,9 @@ def rule_text(rule: Rule) -> str:
         parts += _said(name, getattr(rule, name))
     parts += [f"scale = {rule.scale!r}"] if rule.scale else []
     parts += ["sum = true"] if rule.sum else []
+    if rule.when:
+        words = ", ".join(f"{_key(name)} = {_text(word)}" for name, word in rule.when.items())
+        parts.append(f"when = {{ {words} }}")
     return f"{{ {', '.join(parts)} }}"
 
 

@@ -86,12 +86,12 @@ class Matching:
     @property
     def fields(self) -> dict[str, str]:
         """Give field → its columns in words; constants are no columns."""
-        return {one.field: one.words for one in self._all() if one.rule.value is None}
+        return {one.field: one.words for one in self._all() if not one.rule.is_constant}
 
     @property
     def constants(self) -> dict[str, str]:
         """Give field → the value of every row."""
-        return {one.field: one.rule.value for one in self._all() if one.rule.value is not None}
+        return {one.field: str(one.rule.value) for one in self._all() if one.rule.is_constant}
 
     @property
     def how(self) -> dict[str, str]:
@@ -363,13 +363,10 @@ def _with_own_names(
 
     Of a preset's alternatives those are left out that the file has not, and nothing is left if it has none.
     """
-    if rule.column is not None:
-        column = rule.name or ""
-        found = (
-            column
-            if NUMBERED in column and numbers_of(column, facts.columns)
-            else names.find(column)
-        )
+
+    def own(column: str) -> str | None:
+        numbered = NUMBERED in column and numbers_of(column, facts.columns)
+        found = column if numbered else names.find(column)
         if found is None and strict:
             raise JobError(
                 "no_such_column",
@@ -378,6 +375,14 @@ def _with_own_names(
                 field=name,
                 columns=_listed(facts.columns),
             )
+        return found
+
+    when = {found: word for column, word in rule.when.items() if (found := own(column)) is not None}
+    if len(when) < len(rule.when):
+        return None
+    rule = replace(rule, when=when)
+    if rule.column is not None:
+        found = own(rule.name or "")
         return None if found is None else replace(rule, column=found, occurrence=1)
     return with_parts(rule, lambda one: _with_own_names(one, names, facts, name, strict=strict))
 

@@ -53,6 +53,38 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "`{path}` unpacks to more than {ratio} times its size ({packed} bytes): that is no export.",
         "unpack it yourself if you trust it, and name the unpacked file",
     ),
+    "too_many_columns": (
+        "`{path}` has {columns} columns, more than {most}: that is no export.",
+        "keep the columns that the events need",
+    ),
+    "header_too_long": (
+        "`{path}`: no line ends within the first {most} bytes, so there is no header to read.",
+        "a header is one line with the columns' names; export it as CSV again",
+    ),
+    "hardly_a_row": (
+        "`{path}`, line {line}: {unreadable} of {rows} rows cannot be read.",
+        "check that the header belongs to these rows, and name the delimiter if need be: --delimiter ';'",
+    ),
+    "open_quotes": (
+        "`{path}`, line {line}: quotes are opened and never closed, again and again.",
+        "export it again with a program that doubles the quotes inside cells",
+    ),
+    "too_many_sheet_rows": (
+        "`{path}` claims more than {most} rows on a sheet, which no workbook can hold.",
+        "save it as CSV",
+    ),
+    "cell_too_long": (
+        "`{path}`: a cell is longer than {most} bytes.",
+        "shorten it; an event holds far less",
+    ),
+    "too_many_strings": (
+        "`{path}` holds more than {most} different texts, too many for a workbook.",
+        "save it as CSV, which is read in little memory",
+    ),
+    "workbook_too_large": (
+        "`{path}` takes more than {most} MB of memory to read as a workbook.",
+        "save it as CSV, which is read in little memory",
+    ),
     "damaged_archive": (
         "`{path}` is no whole {kind} file: {reason}.",
         "copy or export it again; if it is an Excel workbook, save it as CSV",
@@ -292,6 +324,19 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "resolve_how": (
         "a decision is missing.",
         "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT",
+    ),
+    "mapping_too_long": (
+        "{path} is longer than {most} bytes: that is no mapping.",
+        "name the mapping file: --map FILE.toml",
+    ),
+    "mapping_too_deep": (
+        "{path} nests tables too deeply: that is no mapping.",
+        "name the mapping file: --map FILE.toml",
+    ),
+    "no_email": ("`{value}` is no e-mail address.", "rd-import forget ana@example.com"),
+    "forget_while_running": (
+        "run {run} is sending at this moment.",
+        "wait until it has ended; then nobody is left out",
     ),
     "no_ledger": (
         "there is no ledger at `{path}`.",
@@ -625,7 +670,20 @@ def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
     what, hint = ERRORS[key]
     shown = {name: _shown(value) for name, value in facts.items()}
     shown |= _listings(facts)
+    shown = {name: plain(one) if isinstance(one, str) else one for name, one in shown.items()}
     return fill(translate(what), shown), fill(translate(hint), shown)
+
+
+CONTROL: Final = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))},
+    **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+}
+"""What moves a cursor, begins an escape sequence or turns the direction of writing."""
+
+
+def plain(text: str) -> str:
+    """Show terminal escapes and line breaks of a cell, a file's name or a server's text instead of obeying them."""
+    return text.translate(CONTROL)
 
 
 def say(key: str, /, count: float = 1, **facts: object) -> str:

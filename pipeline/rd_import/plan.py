@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from rd_import.key_line import KeyLine, Lost, Policy, key_of
-from rd_import.run_folder import RunFolder
+from rd_import.run_folder import NO_BODY, RunFolder
 from rd_import.values import EVENT, PlannedEvent
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONTACT_CONFLICT: Final = "CONTACT_CONFLICT"
 PAST: Final = "PAST"
+FORGOTTEN: Final = "forgotten"
 LOWEST_CONTACT_LIMIT: Final = (
     24  # events a day and contact: the smallest figure that any source gives
 )
@@ -103,6 +104,7 @@ def unsent(
 ) -> Iterator[PlannedEvent]:
     """Give the events that may go, in order; those that another process is sending right now among them."""
     decisions = Decisions.from_facts(folder.facts["decisions"])
+    forgotten = ledger.forgotten()
     for bodies, contacts in zip(folder.bodies(), folder.planned_with_contacts(), strict=True):
         both = bodies.hstack(contacts.select("contact"))
         uuids = ledger.settled(account, both["event_key"].to_list(), both["payload_sha256"])
@@ -117,6 +119,8 @@ def unsent(
             both["contact"],
             strict=True,
         ):
+            if contact in forgotten or body == NO_BODY:
+                continue
             line = lines.get(key)
             reason = hinders(
                 line, sha, contact, timestamp, now=now, policy=policy, decisions=decisions
@@ -142,6 +146,8 @@ def standing(
     mine = input_of(folder)
     contents: list[np.ndarray] = []
     accepted: list[np.ndarray] = []
+    forgotten = ledger.forgotten() if ledger is not None and account is not None else frozenset()
+    bodies = folder.bodies()
     for events in folder.planned():
         past += events.filter(pl.col("source_timestamp") < oldest).height
         shas = events["payload_sha256"]
@@ -153,6 +159,7 @@ def standing(
         others = (~has).arg_true().to_list()
         lines = ledger.lines(account, [wanted[at] for at in others])
         accepted_here = has.to_numpy().copy()
+        held = accepted_here.copy()
         unseen = ~accepted_here
         reasons[Lost.ACCEPTED] += int(accepted_here.sum())
         for at in others if lines else ():
@@ -162,7 +169,11 @@ def standing(
             unseen[at] = not line.knows(sha)
             if (reason := line.may_claim(sha, now, policy)) is not None:
                 reasons[reason] += 1
+                held[at] = True
                 accepted_here[at] = reason is Lost.ACCEPTED
+        if forgotten:
+            gone = [ledger.contact_of(one) in forgotten for one in next(bodies)["email"]]
+            reasons[FORGOTTEN] += int((np.array(gone, dtype=bool) & ~held).sum())
         accepted.append(np.packbits(accepted_here))
         contents.append(_prefixes(shas)[unseen])
         if folder.facts["weak_identity"] and (lines or has.any()):

@@ -25,6 +25,7 @@ from rd_import.tables import (
     header_record,
     parquet_columns,
     parquet_groups,
+    refuse_columns,
     rows_as_groups,
 )
 from rd_import.values import PROBLEM_SCHEMA, ROW, ExportFacts, RowGroup, SourceGroup
@@ -50,7 +51,7 @@ def find_exports(job: Job, spool: ExitStack | None = None) -> tuple[Export, ...]
         NothingSent: A question is open without which not even the columns are known.
     """
     keep = spool if spool is not None else ExitStack()
-    return tuple(_look(source, job, keep) for source in find_sources(job.exports, keep))
+    return tuple(_narrow(_look(source, job, keep)) for source in find_sources(job.exports, keep))
 
 
 def read(exports: Sequence[Export]) -> Iterator[SourceGroup]:
@@ -90,6 +91,11 @@ def _look(source: Source, job: Job, spool: ExitStack) -> Export:
     return _look_csv(source, head, job)
 
 
+def _narrow(export: Export) -> Export:
+    refuse_columns(export.facts.path, len(export.facts.columns))
+    return export
+
+
 def _plain(source: Source, spool: ExitStack) -> Source:
     """Give a source whose file is the table itself, for readers that jump within it."""
     return replace(source, path=seekable(source, spool), layers=(), member=None, name=source.shown)
@@ -102,6 +108,8 @@ def _is_json(head: bytes) -> bool:
 
 def _look_csv(source: Source, head: bytes, job: Job) -> Export:
     whole = len(head) < HEAD_BYTES
+    if not whole and not any(end in head for end in (b"\n", b"\r")):
+        raise ExportError("header_too_long", path=source.shown, most=HEAD_BYTES)
     dialect = find_dialect(
         head if whole else _whole_characters(head),
         source.shown,

@@ -77,7 +77,23 @@ def texts(table: pl.DataFrame, rule: Rule) -> pl.Series:
         cells = _split(cells, rule)
     elif rule.values:
         cells = _translated(cells, rule)
-    return cells.fill_null(rule.default) if rule.default is not None else cells
+    cells = cells.fill_null(rule.default) if rule.default is not None else cells
+    return _where(table, cells, rule.when) if rule.when else cells
+
+
+def _where(table: pl.DataFrame, cells: pl.Series, when: Mapping[str, str]) -> pl.Series:
+    """Empty the cells of rows that do not have these words, case and accents aside."""
+    for column, word in when.items():
+        there = table.select(trimmed(column).alias("text"))["text"]
+        same = [
+            one
+            for one in there.unique().to_list()
+            if one is not None and folded(one) == folded(word)
+        ]
+        cells = pl.DataFrame([cells.alias("cell"), there]).select(
+            pl.when(pl.col("text").is_in(same)).then("cell").alias("text")
+        )["text"]
+    return cells
 
 
 def _origin(table: pl.DataFrame, rule: Rule) -> pl.Series:
@@ -200,8 +216,8 @@ def _json_items(table: pl.DataFrame, rules: Mapping[str, Rule]) -> pl.DataFrame:
     spread = table.with_columns(lists).explode("#items", empty_as_null=True, keep_nulls=True)
     found = [
         texts(
-            spread.select(pl.col("#items").struct.field(column).alias("cell")),
-            replace(rule, column="cell", path=None),
+            spread.with_columns(pl.col("#items").struct.field(column).alias("#part")),
+            replace(rule, column="#part", path=None),
         ).alias(f"{ITEM_CELL}{column}")
         for column, rule in rules.items()
     ]
@@ -301,7 +317,7 @@ def _numbered_items(
     constant = [
         pl.when(is_item).then(pl.lit(rule.value)).alias(f"{ITEM_CELL}{column}")
         for column, rule in others.items()
-        if rule.value is not None
+        if rule.is_constant
     ]
     return spread.with_columns(constant)
 

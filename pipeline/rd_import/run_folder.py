@@ -45,6 +45,8 @@ from rd_import.values import (
 PLACES_SCHEMA: Final = pa.schema(
     [("export", pa.uint16()), ("row_number", pa.int64()), ("line_number", pa.int64())]
 )
+NO_BODY: Final = b"{}"  # of an event whose person was erased
+ERASED: Final = "[erased]"
 NO_EVENT: Final = 2**32 - 1  # while the first half runs; null once it is written
 BODY_COLUMNS: Final = ("body", "email", "identity")
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
@@ -246,6 +248,63 @@ class RunFolder:
             (self.path / "problems.new.arrow").replace(self.path / "problems.arrow")
         for name in ("source", "bodies"):
             (self.path / f"{name}.arrow").unlink(missing_ok=True)
+
+    def forget_person(self, email: str, contact: bytes) -> int:
+        """Erase a person: their rows' bytes and wrong cells, their events' bodies and identifiers.
+
+        Their keyed hash stays with their events, which are not sent by it.
+
+        Args:
+            email: In lower case.
+            contact: Its hash, keyed with the ledger's secret.
+
+        Returns:
+            How many rows were theirs.
+        """
+        events, rows = set[int](), set[int]()
+        for planned in self.planned_with_contacts():
+            events |= set(planned.filter(pl.col("contact") == contact)[EVENT])
+        if (self.path / "bodies.arrow").exists():
+            for bodies in self.bodies():
+                events |= set(bodies.filter(pl.col("email") == email)[EVENT])
+        records = self.records()
+        for placed in self.placed_rows():
+            theirs = placed.filter(pl.col(EVENT).is_in(list(events)))[ROW]
+            kept = next(records, None)
+            if kept is not None:
+                said = pl.Series([email.encode() in one.lower() for one in kept], dtype=pl.Boolean)
+                rows |= set(placed.filter(said)[ROW])
+            rows |= set(theirs)
+        if not rows and not events:
+            return 0
+        mine, ours = pl.col(EVENT).is_in(list(events)), pl.col(ROW).is_in(list(rows))
+        numbers = [placed[ROW] for placed in self.placed_rows()]
+        ordinals = [planned[EVENT] for planned in self.planned()]
+        self._rewrite("source", numbers, ours, record=b"")
+        self._rewrite("bodies", ordinals, mine, body=NO_BODY, email="", identity="")
+        self._rewrite("events", ordinals, mine, identifier=None)
+        problems = [problems[ROW] for problems in self._batches("problems")]
+        self._rewrite("problems", problems, ours, value=None)
+        text = json.dumps(self.facts, ensure_ascii=False)
+        self.save_facts(json.loads(re.sub(re.escape(email), ERASED, text, flags=re.IGNORECASE)))
+        return len(rows)
+
+    def _rewrite(self, name: str, marks: list[pl.Series], hit: pl.Expr, **values: Any) -> None:
+        """Write other values into the lines of a file that are hit, which `marks` numbers batch by batch."""
+        if not (self.path / f"{name}.arrow").exists():
+            return
+        with FolderWriter(self) as writer:
+            for batch, mark in zip(self._batches(name), marks, strict=True):
+                chosen = mark.to_frame().select(hit).to_series()
+                new = batch.with_columns(
+                    pl.when(chosen)
+                    .then(pl.lit(value, dtype=batch.schema[column]))
+                    .otherwise(pl.col(column))
+                    .alias(column)
+                    for column, value in values.items()
+                )
+                writer.write(f"{name}.new", new.select(batch.columns).to_arrow())
+        (self.path / f"{name}.new.arrow").replace(self.path / f"{name}.arrow")
 
     def remove(self) -> None:
         """Remove the whole folder."""

@@ -41,6 +41,26 @@ SCREENS: Final[Mapping[str, Text]] = {
     "explain.not_looked_up": "Whether it was sent was not looked up: no ledger, or no account named.",
     "explain.not_sent": "It is not sent.",
     # The preview
+    "forget.ask": (
+        "Erase this person from the ledger, run folders, audits and rejected files that this ledger knows of? "
+        "It cannot be undone. [y/N] "
+    ),
+    "forget.ledger": (
+        "{count:n} line of the ledger named the person, who gets nothing any more",
+        "{count:n} lines of the ledger named the person, who gets nothing any more",
+    ),
+    "forget.erased": ("{count:n} row erased: {place}", "{count:n} rows erased: {place}"),
+    "forget.left": "not reached, so look there yourself:",
+    "forget.rd_station": "RD Station itself: erase the contact there",
+    "forget.export": "an export that was read: {place}",
+    "forget.run_folder": "a run folder that is not on this machine or not whole: {place}",
+    "forget.audit_gone": "an audit that was moved or deleted: {place}",
+    "forget.audit_unreadable": "an audit that cannot be read: {place}",
+    "forget.other_ledger": (
+        "an audit of another ledger, searched for the address alone, since its contacts are hashed with another "
+        "secret: {place}"
+    ),
+    "forget.copies": "copies, backups, reports, mapping files, suppression lists and a sandbox's store",
     "preview.title": "{event_type} to {destination}",
     "preview.check": "RD Station (nothing is sent by `check`)",
     "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",
@@ -79,6 +99,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.doubt": (
         "of the events may be registered already and will not be sent again",
         "of the events may be registered already and will not be sent again",
+    ),
+    "preview.forgotten": (
+        "of the events is of a person who was erased and will not be sent",
+        "of the events are of people who were erased and will not be sent",
     ),
     "preview.held": (
         "of the events was closed by a person and will not be sent",

@@ -250,6 +250,8 @@ def _members(source: Source) -> tuple[str, ...] | None:
         raise ExportError("empty_archive", path=source.shown, suffixes=", ".join(DATA_SUFFIXES))
     if any(one.flag_bits & 1 for one in data):
         raise ExportError("encrypted", path=source.shown)
+    # Members may share their bytes, so that each looks harmless; none unpacks to more than it says.
+    refuse_bomb(source.shown, sum(one.file_size for one in data), source.path.stat().st_size)
     return tuple(sorted(one.filename for one in data))
 
 

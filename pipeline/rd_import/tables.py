@@ -4,36 +4,55 @@ Their cells are written as a CSV of the same data would hold them, so that every
 one kind of row.
 """
 
+import contextlib
+import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+import mmap
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final, TypeVar, cast
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from polars.datatypes import DataTypeClass
 
 from rd_import.dialect import distinct_names, unique_names
 from rd_import.errors import ExportError, JobError
-from rd_import.values import PROBLEM_SCHEMA, ROW, RowGroup, SourceGroup
+from rd_import.values import (
+    KEPT_OF_TOO_LONG,
+    MAX_RECORD_BYTES,
+    PROBLEM_SCHEMA,
+    ROW,
+    RowGroup,
+    SourceGroup,
+)
 
 ROWS_PER_GROUP: Final = 8192  # wide Parquet rows weigh several kB once they are text
-MAX_JSON_LINE: Final = 4 << 20
-MAX_JSON_COLUMNS: Final = 10_000
-MAX_ROWS_PER_BYTE: Final = 1000  # of a Parquet file; run lengths of nulls take almost no room
-MAX_GROWTH: Final = 2000  # bytes that a Parquet file says it unpacks to, per byte of it
-BOMB_BYTES: Final = 1 << 30
-BOMB_ROWS: Final = 10_000_000
+CELLS_PER_GROUP: Final = 1 << 20  # so wide tables come in groups of fewer rows
+BYTES_PER_GROUP: Final = 16 << 20  # of text, however little room it takes in a Parquet file
+MAX_COLUMNS: Final = 10_000  # Excel has 16,384, real exports a few hundred
+MAX_ROWS_PER_BYTE: Final = 10  # of a Parquet file; equal rows take almost no room
+MAX_GROWTH: Final = 200  # bytes that a Parquet file says it unpacks to, per byte of it
+MAX_TEXT_GROWTH: Final = 2000  # bytes of text per byte of it, repeated texts included
+BOMB_BYTES: Final = 256 << 20
+BOMB_TEXT: Final = 256 << 20
+BOMB_ROWS: Final = 1_000_000
+MAX_SHEET_ROWS: Final = 1 << 20  # Excel's own
+MAX_SHARED_STRINGS: Final = 4_000_000  # different texts of a workbook, all held in memory
+MAX_BOOK_MEMORY: Final = 512 << 20  # that reading a workbook may add to this process
+MEMORY_LOOKED_AT: Final = 1 << 20  # bytes of a workbook between two looks at the memory
 EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError)
+_T = TypeVar("_T")
 _Problem = tuple[int, str, str | None, str | None, str, bool]
 
 
@@ -49,6 +68,7 @@ def parquet_columns(path: Path, shown: str) -> dict[str, bool]:
     """
     try:
         with pq.ParquetFile(path) as file:
+            refuse_columns(shown, file.metadata.num_columns)
             _refuse_parquet_bomb(file.metadata, path, shown)
             return dict(_columns(file.schema_arrow))
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -59,31 +79,131 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
     """Read a Parquet file group by group.
 
     Raises:
-        ExportError: It is damaged.
+        ExportError: It is damaged, or a text repeated in it makes it a bomb.
     """
+    size, row, texts = path.stat().st_size, 0, 0
     try:
-        with pq.ParquetFile(path, pre_buffer=False, memory_map=False) as file:
-            row, told = 0, file.metadata.num_rows
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, use_threads=False):
-                batch.validate(full=True)  # polars trusts its input, down to the UTF-8
-                typed = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([_readable(batch)])))
-                table = typed.select(_as_text(typed.schema))
-                yield group_of(
-                    table,
-                    row,
-                    csv_records(
-                        typed.select(_text(pl.col(n), t).alias(n) for n, t in typed.schema.items())
-                    ),
-                )
-                row += table.height
-                if row > told:
+        with pq.ParquetFile(path) as file:
+            metadata, schema = file.metadata, _plain_schema(file.schema_arrow)
+            repeated, most = _repeated_texts(metadata), _rows_at_once(metadata)
+        with pq.ParquetFile(
+            path, metadata=metadata, read_dictionary=repeated, pre_buffer=False, memory_map=False
+        ) as file:
+            for batch in file.iter_batches(batch_size=most, use_threads=False):
+                texts += _text_bytes(batch)
+                if texts > BOMB_TEXT and texts > MAX_TEXT_GROWTH * size:
+                    raise ExportError(
+                        "bomb", path=shown, packed=size, unpacked=texts, ratio=MAX_TEXT_GROWTH
+                    )
+                for part in _in_parts(batch):
+                    plain = pa.RecordBatch.from_arrays(
+                        [
+                            column.cast(field.type)
+                            for column, field in zip(part, schema, strict=True)
+                        ],
+                        schema=schema,
+                    )
+                    group = _parquet_group(plain, row)
+                    row += group.rows.table.height
+                    yield group
+                if row > metadata.num_rows:
                     raise ExportError(
                         "broken_parquet",
                         path=shown,
-                        reason=f"it holds more than the {told} rows it tells of",
+                        reason=f"it holds more than the {metadata.num_rows} rows it tells of",
                     )
     except (*_UNREADABLE, pl.exceptions.PanicException) as error:
         raise _broken(shown, error) from error
+
+
+def _parquet_group(batch: pa.RecordBatch, row: int) -> SourceGroup:
+    batch.validate(full=True)  # polars trusts its input, down to the UTF-8
+    typed = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([_readable(batch)])))
+    table = typed.select(_as_text(typed.schema))
+    records = csv_records(
+        typed.select(_text(pl.col(n), t).alias(n) for n, t in typed.schema.items())
+    )
+    return group_of(table, row, records)
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Give the schema without dictionaries, which only say how texts are kept."""
+    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
+    return kind
+
+
+def _repeated_texts(metadata: pq.FileMetaData) -> list[str]:
+    """Name the leaves whose texts may stand in the file once and in the table a million times."""
+    return list(
+        dict.fromkeys(
+            chunk.path_in_schema
+            for chunk in _chunks(metadata)
+            if chunk.physical_type == "BYTE_ARRAY"
+            and chunk.has_dictionary_page
+            and ".key_value." not in chunk.path_in_schema  # of maps, which pyarrow reads plainly
+        )
+    )
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Give how many rows can be held whatever is in them, as far as the file's directory tells."""
+    most = rows_per_group(metadata.num_columns)
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        each = group.total_byte_size // max(group.num_rows, 1)
+        most = min(most, BYTES_PER_GROUP // max(each, 1))
+    for chunk in _chunks(metadata):
+        if "DELTA_BYTE_ARRAY" in chunk.encodings:  # each text may repeat all of the one before
+            most = min(most, BYTES_PER_GROUP // max(chunk.total_uncompressed_size, 1))
+    fixed = sum(metadata.schema.column(number).length for number in range(metadata.num_columns))
+    return int(max(1, min(most, BYTES_PER_GROUP // max(fixed, 1))))
+
+
+def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        yield from (group.column(column) for column in range(group.num_columns))
+
+
+def _in_parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Halve a batch until its texts, each written out, can be held."""
+    if batch.num_rows < 2 or _text_bytes(batch) <= BYTES_PER_GROUP:
+        yield batch
+        return
+    half = batch.num_rows // 2
+    yield from _in_parts(batch.slice(0, half))
+    yield from _in_parts(batch.slice(half))
+
+
+def _text_bytes(batch: pa.RecordBatch) -> int:
+    """Count the bytes of a batch once every repeated text is written out."""
+    return sum(_written_out(column) for column in batch)
+
+
+def _written_out(column: pa.Array) -> int:
+    if pa.types.is_dictionary(column.type):
+        if not (
+            pa.types.is_string(column.type.value_type) or pa.types.is_binary(column.type.value_type)
+        ):
+            return int(column.nbytes)
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+    if pa.types.is_struct(column.type):
+        return sum(_written_out(part) for part in column.flatten())
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return _written_out(column.flatten())
+    return int(column.nbytes)
 
 
 def _broken(shown: str, error: BaseException) -> ExportError:
@@ -98,7 +218,9 @@ def _refuse_parquet_bomb(metadata: pq.FileMetaData, path: Path, shown: str) -> N
     unpacked = sum(
         metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)
     )
-    too_many = metadata.num_rows > BOMB_ROWS and metadata.num_rows > MAX_ROWS_PER_BYTE * size
+    values = max((chunk.num_values for chunk in _chunks(metadata)), default=0)
+    rows = max(metadata.num_rows, values)
+    too_many = rows > BOMB_ROWS and rows > MAX_ROWS_PER_BYTE * size
     if too_many or (unpacked > BOMB_BYTES and unpacked > MAX_GROWTH * size):
         raise ExportError("bomb", path=shown, packed=size, unpacked=unpacked, ratio=MAX_GROWTH)
 
@@ -149,17 +271,20 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
         ExportError: The workbook is damaged or encrypted.
     """
     try:
-        from openpyxl import load_workbook
+        import defusedxml  # noqa: F401 -- with it, openpyxl refuses entities that expand
+        from openpyxl.reader.excel import ExcelReader
     except ImportError as error:
         raise JobError("needs_extra", what=shown, extra="excel") from error
     try:
-        with (
-            path.open("rb") as file,
-            closing(load_workbook(file, read_only=True, data_only=True)) as book,
-        ):
-            for sheet in book.worksheets:
+        with path.open("rb") as file, _MeteredArchive(file, shown) as archive:
+            reader = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
+            reader.archive = archive
+            reader.read()
+            for sheet in reader.wb.worksheets:
                 rows = enumerate(sheet.iter_rows(values_only=True), start=1)
-                texts = ((number, [excel_text(cell) for cell in row]) for number, row in rows)
+                texts = (
+                    (_sheet_row(n, shown), [excel_text(cell) for cell in row]) for n, row in rows
+                )
                 filled = ((number, row) for number, row in texts if any(row))
                 first = next(filled, None)
                 if first is not None:
@@ -177,6 +302,90 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
         raise ExportError(
             "damaged_archive", path=shown, kind="Excel", reason=_first_line(error)
         ) from error
+
+
+def _sheet_row(number: int, shown: str) -> int:
+    """Refuse a sheet that claims rows beyond Excel's last one: the gap would be filled with empty rows."""
+    if number > MAX_SHEET_ROWS:
+        raise ExportError("too_many_sheet_rows", path=shown, most=MAX_SHEET_ROWS)
+    return number
+
+
+class _MeteredArchive(zipfile.ZipFile):
+    """A workbook's parts, whose reading ends once it takes too much memory.
+
+    What openpyxl keeps of a part cannot be told from its size: empty elements weigh twenty times their
+    text, repeated strings as much as different ones.
+    """
+
+    def __init__(self, file: BinaryIO, shown: str) -> None:
+        super().__init__(file)
+        self._shown = shown
+        self._before = memory_in_use()
+
+    def open(self, *args: Any, **options: Any) -> IO[bytes]:
+        """Open a part to be read."""
+        return cast(
+            "IO[bytes]", _MeteredPart(super().open(*args, **options), self._shown, self.look)
+        )
+
+    def look(self) -> None:
+        """Compare the memory that this process takes with what it took before."""
+        if memory_in_use() - self._before > MAX_BOOK_MEMORY:
+            raise ExportError("workbook_too_large", path=self._shown, most=MAX_BOOK_MEMORY >> 20)
+
+
+class _MeteredPart(io.RawIOBase):
+    """One part of a workbook."""
+
+    def __init__(self, part: IO[bytes], shown: str, look: Callable[[], None]) -> None:
+        self._part = part
+        self._shown = shown
+        self._look = look
+        self._until_look = 0
+        self._text = 0  # bytes since the last mark, so of one text
+        self._rows = self._strings = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to so many bytes, looking at the memory now and then."""
+        data = self._part.read(size)
+        mark = data.rfind(b"<")
+        self._text = self._text + len(data) if mark < 0 else len(data) - mark
+        self._until_look -= len(data)
+        self._rows += data.count(b"<row")
+        self._strings += data.count(b"<si>")
+        if self._rows > MAX_SHEET_ROWS:
+            raise ExportError("too_many_sheet_rows", path=self._shown, most=MAX_SHEET_ROWS)
+        if self._strings > MAX_SHARED_STRINGS:
+            raise ExportError("too_many_strings", path=self._shown, most=MAX_SHARED_STRINGS)
+        if self._text > MAX_RECORD_BYTES:
+            raise ExportError("cell_too_long", path=self._shown, most=MAX_RECORD_BYTES)
+        if self._until_look < 0:
+            self._look()
+            self._until_look = MEMORY_LOOKED_AT
+        return data
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def close(self) -> None:
+        """Close the part."""
+        self._part.close()
+        super().close()
+
+
+def memory_in_use() -> int:
+    """Give the bytes of memory that this process takes; 0 where the system does not tell (Windows)."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * mmap.PAGESIZE
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return int(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )  # macOS: bytes, and the most so far
 
 
 def excel_text(cell: object) -> str | None:
@@ -212,21 +421,20 @@ class JsonLines:
     def __init__(self, stream: BinaryIO, shown: str) -> None:
         self._shown = shown
         self.columns: dict[str, dict[str, None] | None] = {}
+        width = 0
         for _, raw in _json_lines(stream):
             found = _json_object(raw)
             for name, value in (found or {}).items():
-                if isinstance(value, list):
-                    parts = self.columns.setdefault(name, {})
-                    if parts is not None:
-                        parts.update(dict.fromkeys(part for one in value for part in one))
-                else:
+                known = self.columns.get(name, {})
+                if isinstance(value, list) and known is not None:
+                    parts = dict.fromkeys(part for one in value for part in one)
+                    if name not in self.columns or not parts.keys() <= known.keys():
+                        width += len(parts.keys() - known.keys())
+                        self.columns[name] = known | parts
+                elif name not in self.columns or known is not None:
+                    width += 1
                     self.columns[name] = None
-            if len(self.columns) > MAX_JSON_COLUMNS:
-                raise ExportError(
-                    "not_csv_or_parquet",
-                    path=shown,
-                    kind=f"JSON with more than {MAX_JSON_COLUMNS} columns",
-                )
+            refuse_columns(shown, width)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -244,8 +452,10 @@ class JsonLines:
 
     def groups(self, stream: BinaryIO) -> Iterator[SourceGroup]:
         """Read the rows."""
-        row = 0
-        for chunk in _batched(_json_lines(stream), ROWS_PER_GROUP):
+        row, lines, width = 0, _json_lines(stream), len(self.names)
+        while chunk := _light(
+            lines, lambda one: itertools.chain([one[1]], itertools.repeat(b"", width))
+        ):
             objects = [(line, raw, _json_object(raw)) for line, raw in chunk]
             table = self._table([one or {} for _, _, one in objects])
             problems: list[_Problem] = [
@@ -280,7 +490,7 @@ def _json_type(parts: dict[str, None] | None) -> pl.DataType:
 def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Give the filled lines; of one beyond the limit, only its beginning, which is no JSON then."""
     line, fresh = 0, True
-    while raw := stream.readline(MAX_JSON_LINE):
+    while raw := stream.readline(MAX_RECORD_BYTES):
         if fresh:
             line += 1
             if raw.strip():
@@ -321,12 +531,6 @@ def _json_text(value: object) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _batched(items: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
 # --- all of them
 # -------------------------------------------------------------------------------------------------
 
@@ -339,6 +543,15 @@ def group_of(
     problems: list[_Problem] | None = None,
 ) -> SourceGroup:
     """Join rows, of which `before` others stand earlier in the file, with what is kept of them."""
+    long = pc.greater(pc.binary_length(records), MAX_RECORD_BYTES)
+    if pc.any(long).as_py():
+        flawed = pl.Series(long.to_pylist())
+        records = pc.if_else(long, pc.binary_slice(records, 0, KEPT_OF_TOO_LONG), records)
+        problems = (problems or []) + [
+            (number, "RECORD_TOO_LONG", _longest(table, number), "", str(MAX_RECORD_BYTES), True)
+            for number in flawed.arg_true()
+        ]
+        table = table.select(pl.when(~flawed).then(pl.all()))
     return SourceGroup(
         export=0,
         rows=RowGroup(table),
@@ -351,13 +564,19 @@ def group_of(
     )
 
 
+def _longest(table: pl.DataFrame, row: int) -> str | None:
+    """Name the column of a row's longest text."""
+    lengths = table[row].select(pl.col(pl.String).str.len_bytes().fill_null(0))
+    return max(lengths.columns, key=lambda name: int(lengths[name][0]), default=None)
+
+
 def rows_as_groups(
     rows: Iterable[tuple[int, list[str | None]]], columns: tuple[str, ...]
 ) -> Iterator[SourceGroup]:
     """Group a workbook's rows; one longer than the header is flawed."""
     width, before = len(columns), 0
     iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, ROWS_PER_GROUP)):
+    while batch := _light(iterator, lambda one: one[1]):
         problems: list[_Problem] = [
             (number, "WRONG_NUMBER_OF_CELLS", None, str(len(cells)), str(width), True)
             for number, (_, cells) in enumerate(batch)
@@ -370,6 +589,35 @@ def rows_as_groups(
         )
         yield group_of(table, before, csv_records(table), [line for line, _ in batch], problems)
         before += len(batch)
+
+
+def rows_per_group(columns: int) -> int:
+    """Give how many rows to hold at once: the fewer the more columns they have."""
+    return max(1, min(ROWS_PER_GROUP, CELLS_PER_GROUP // max(columns, 1)))
+
+
+def _light(rows: Iterator[_T], cells: Callable[[_T], Iterable[str | bytes | None]]) -> list[_T]:
+    """Take rows until they are as many, or weigh as much, as a group may."""
+    taken: list[_T] = []
+    count = size = 0
+    while len(taken) < ROWS_PER_GROUP and count < CELLS_PER_GROUP and size < BYTES_PER_GROUP:
+        one = next(rows, None)
+        if one is None:
+            break
+        taken.append(one)
+        lengths = [len(cell) if cell else 0 for cell in cells(one)]
+        count, size = count + len(lengths), size + sum(lengths)
+    return taken
+
+
+def refuse_columns(path: str, columns: int) -> None:
+    """Refuse a table that is far wider than any export.
+
+    Raises:
+        ExportError: It has too many columns.
+    """
+    if columns > MAX_COLUMNS:
+        raise ExportError("too_many_columns", path=path, columns=columns, most=MAX_COLUMNS)
 
 
 def header_record(names: Iterable[str]) -> bytes:

@@ -8,14 +8,13 @@ from typing import Any, Final
 from rd_import import messages
 from rd_import.catalogue import number
 from rd_import.layout import Line, Look, Style, laid_out
-from rd_import.messages import say
+from rd_import.messages import plain, say
 from rd_import.preview import Cause, Preview
 from rd_import.unknowns import UnknownEvent
 from rd_import.values import REMARKS, RunResult
 
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
 MOST_CAUSES = 12
-REASONS = {"changed", "doubt", "held", "deferred", "sent"}
+REASONS = {"changed", "doubt", "held", "deferred", "sent", "forgotten"}
 """Why events stay behind, each a text of the preview."""
 STATE_STYLES: Final[Mapping[str, Style]] = {
     "accepted": "good",
@@ -26,11 +25,6 @@ STATE_STYLES: Final[Mapping[str, Style]] = {
     "deferred": "warning",
     "not_sent": "warning",
 }
-
-
-def plain(text: str) -> str:
-    """Show terminal escapes and line breaks of a cell instead of obeying them."""
-    return text.translate(CONTROL)
 
 
 def preview_text(

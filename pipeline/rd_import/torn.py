@@ -9,7 +9,7 @@ import contextlib
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 
@@ -56,7 +56,10 @@ class TornRows:
         self._neighbours(readable, data_rows.to_list())
         if data_rows.is_empty():
             return
-        first = int(group.rows.table[ROW][0])
+        places = pl.concat(
+            [group.rows.table[ROW], group.problems[ROW]]
+        )  # unreadable ones are left out
+        first = int(cast("int", places.min()))
         columns = [name for name in group.rows.table.columns if name != ROW]
         place = columns.index(column) if column in columns else 0
         for row in data_rows.to_list():

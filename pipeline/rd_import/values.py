@@ -48,6 +48,12 @@ PROBLEM_SCHEMA = pl.Schema(
 )
 """One line per flaw of a row. `Sifted.problems` has this schema."""
 
+MAX_RECORD_BYTES: Final = 4 << 20
+"""Twenty times the largest event; a longer CSV record is a quote that was never closed."""
+
+KEPT_OF_TOO_LONG: Final = 1 << 16
+"""Of a record beyond the limit, so many bytes are kept to show."""
+
 NOT_DATA: Final = frozenset({"TOTALS_ROW", "REPEATED_HEADER"})
 """Codes of rows that were read and hold no data."""
 
