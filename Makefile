@@ -4,6 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV := .venv
+SCHEDULERS := .venv-schedulers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
@@ -23,14 +24,26 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace and not postgres"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace and not postgres and not airflow and not spark and not s3"
 
-test-all: test ## test, then run the slow tests and those that need PostgreSQL
+test-all: test $(SCHEDULERS)/stamp ## test, then run the slow tests and those that need PostgreSQL, Airflow, Spark and S3
 	@missing=; \
 	command -v strace >/dev/null || missing+=' strace'; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=' postgresql'; \
+	command -v java >/dev/null || missing+=' default-jre-headless'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 	$(BIN)/pytest -n $(WORKERS) -m "slow or strace or postgres"
+	$(SCHEDULERS)/bin/pytest -n $(WORKERS) --dist loadfile -m "airflow or spark or s3"
+
+# uv installs in a third of pip's time, where it finds an index by itself.
+$(SCHEDULERS)/stamp: requirements-airflow.lock pyproject.toml $(VENV)/dev.stamp
+	@echo "setting up $(SCHEDULERS), for the tests of Airflow, Spark and S3"
+	@$(BIN)/python -m venv $(SCHEDULERS)
+	@$(PIP) install uv
+	@$(BIN)/uv pip install --quiet --python $(SCHEDULERS)/bin/python --require-hashes -r requirements-airflow.lock \
+	    || $(SCHEDULERS)/bin/python -m pip --quiet install --require-hashes -r requirements-airflow.lock
+	@$(SCHEDULERS)/bin/python -m pip --quiet install --no-deps --no-build-isolation -e .
+	@touch $@
 
 lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 	$(BIN)/ruff check .
@@ -49,6 +62,7 @@ lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv
 	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
 	$(UV_LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(UV_LOCK) --group schedulers --extra airflow --extra spark pyproject.toml -o requirements-airflow.lock
 
 bench: $(VENV)/dev.stamp ## measure rd-import and what else people use side by side; writes docs/performance.md
 	@test -d $(VENV)-bench || $(BIN)/python -m venv $(VENV)-bench

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ REAL_EXPORTS = Path(__file__).parents[2] / "shared" / "data" / "real"
 """Exports of real shops, which may not be redistributed and so stand beside the project, where there are any."""
 
 
+NEEDS = {"airflow": "airflow", "spark": "pyspark", "s3": "moto"}
+"""Packages of tests that run in an environment of their own, which `make test-all` sets up."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the real exports their tests are not part of the suite; the report says how many that are."""
-    if REAL_EXPORTS.is_dir():
-        return
-    absent = [item for item in items if item.get_closest_marker("real")]
+    """Leave out the tests of what is not there; the report says how many that are."""
+    absent_marks = [mark for mark, package in NEEDS.items() if find_spec(package) is None]
+    if not REAL_EXPORTS.is_dir():
+        absent_marks.append("real")
+    absent = [item for item in items if any(map(item.get_closest_marker, absent_marks))]
     if absent:
         config.hook.pytest_deselected(items=absent)
         items[:] = [item for item in items if item not in absent]

@@ -110,6 +110,19 @@ def test_a_header_that_no_preset_knows_is_none() -> None:
     )
 
 
+def test_a_header_that_fits_two_presets_alike_is_shown_and_not_decided(
+    tmp_path: Path, rd_import: Command
+) -> None:
+    both = ["bling_pedidos", "tiny_ecommerce_sales"]
+    columns = [name for one in ALL if one.id in both for name in one.recognise]
+    assert recognise(columns) is None
+    path = tmp_path / "both.csv"
+    cells = ",".join("x" for _ in columns)
+    path.write_text(f"email,identifier,{','.join(columns)}\nana@example.com,1,{cells}\n", "utf-8")
+    done = rd_import("check", path, "--type", "ECOMMERCE_ORDER_REFUNDED")
+    assert "fits 2 presets alike (bling_pedidos, tiny_ecommerce_sales)" in done.err + done.out
+
+
 def test_a_header_is_recognised_whatever_its_case() -> None:
     header = [
         "NAME",
@@ -166,6 +179,29 @@ def test_a_preset_suggests_no_word_that_no_source_shows(preset: Preset) -> None:
         for word, event_type in (suggestion.values or {}).items():
             proposed = {folded(one): to for one, to in column["suggest"].items()}
             assert proposed[folded(word)].startswith(event_type)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("preset", ALL, ids=lambda one: one.id)
+def test_a_preset_names_no_column_that_no_source_shows(preset: Preset) -> None:
+    """Columns by their place, in files without a header, aside."""
+    facts = gathered()[preset.id]
+    shown = {folded(name) for name in facts["header"]}
+    said = json.dumps(facts, ensure_ascii=False)
+    mapping = preset.mapping
+    rules = [*mapping.fields.values()]
+    rules += [rule for one in mapping.fields_for.values() for rule in one.values()]
+    columns = {name for rule in rules for name in rule.columns}
+    columns |= {*preset.recognise, *mapping.key, *(one.column for one in mapping.filters)}
+    columns |= {one.column for one in preset.suggestions}
+    unknown = [
+        name
+        for name in columns
+        if folded(name.replace("{n}", "1").removesuffix(" (2)")) not in shown
+        and not name.startswith("column ")
+        and name not in said
+    ]
+    assert unknown == []
 
 
 ORDER = ("--type", "ECOMMERCE_ORDER_PLACED")

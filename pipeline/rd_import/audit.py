@@ -1,6 +1,7 @@
 """Run folder + ledger -> the audit Parquet and the rejected rows. It can be made again at any time."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from rd_import.errors import ExportError, JobError
 from rd_import.key_line import Fact, KeyLine
 from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError
+from rd_import.places import make_durable, new_file, place_of, put_in_place
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import ERASED, RunFolder, private_file, sync_folder
 from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
@@ -108,22 +110,19 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{_PROCESS}.{path.name}.tmp")
 
 
-def audit_place(named: Path | str) -> Path:
-    """Give the place of an audit."""
-    return Path(named)
-
-
 def claim_audit_path(path: Path, *, named: bool) -> None:
     """Make sure that an audit can be written before anything is sent.
 
     Raises:
         JobError: Its folder cannot be written, or another audit stands there and was not named.
     """
-    if path.exists() and not named:
-        raise JobError("audit_exists", path=path)
     probe = _temporary(path)
     try:
-        private_file(probe).close()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not named:
+            raise JobError("audit_exists", path=path)
+        new_file(probe).close()
         probe.unlink()
     except OSError as error:
         raise JobError(
@@ -158,7 +157,7 @@ def write_audit(
     resolved = 0
     try:
         with (
-            private_file(temporary) as file,
+            new_file(temporary) as file,
             pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer,
         ):
             records = folder.records()
@@ -174,11 +173,9 @@ def write_audit(
                 writer.write_table(AUDIT_SCHEMA.empty_table())
             writer.add_key_value_metadata(merge.metadata())
             writer.close()
-            file.flush()
-            os.fsync(file.fileno())
+            make_durable(file, temporary)
         rejected_paths = rejected.close()
-        temporary.replace(path)
-        sync_folder(path.parent)
+        put_in_place(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         rejected.discard()
@@ -740,7 +737,7 @@ class _RejectedFiles:
         """Give each file its name, now that it is whole."""
         for path, file in self._files.values():
             file.close()
-            _temporary(path).replace(path)
+            put_in_place(_temporary(path), path)
         return tuple(path for path, _ in self._files.values())
 
     def discard(self) -> None:
@@ -754,7 +751,7 @@ class _RejectedFiles:
         facts = self._exports[export]
         if export not in self._files:
             path = self._paths[export]
-            file = private_file(_temporary(path))
+            file = new_file(_temporary(path))
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
             if facts["header_record"]:
@@ -803,7 +800,7 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
         "rd_import.run": json.dumps({"run_id": folder.run_id}),
     }
     try:
-        with private_file(temporary) as file:
+        with new_file(temporary) as file:
             with pq.ParquetWriter(
                 file, OPEN_SCHEMA.with_metadata(facts), compression="zstd"
             ) as writer:
@@ -815,10 +812,8 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
                         pl.lit("open").alias("state"),
                     )
                     writer.write_table(table.to_arrow().cast(OPEN_SCHEMA))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        sync_folder(target.parent)
+            make_durable(file, temporary)
+        put_in_place(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise JobError(
@@ -833,7 +828,7 @@ def read_audit(path: Path | str) -> pd.DataFrame:
         ExportError: It is no audit of ours.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with place_of(path).open("rb") as opened, pq.ParquetFile(opened) as file:
             table, facts = file.read(), file.metadata.metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise ExportError("not_an_audit", path=path) from error
@@ -855,7 +850,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
         ExportError: It is no audit of ours.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             metadata = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
     except (pa.ArrowException, OSError) as error:
         raise ExportError("not_an_audit", path=path) from error
@@ -867,7 +862,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
 def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
     wanted = ["event_key", "payload_sha256", "state", "event_uuid", "contact"]
     run = f"audit {path.name}"
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
         columns = [name for name in wanted if name in file.schema_arrow.names]
         for batch in file.iter_batches(columns=columns):
             for row in batch.to_pylist():

@@ -57,6 +57,18 @@ Exit codes, the first that applies:
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Audit(click.Path):
+    """An audit that is there, on this machine or at an address."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=str, exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if "://" in value else str(super().convert(value, param, ctx))
+
+
 _LEDGER = click.option("--ledger", metavar="PATH|URL", help="Ledger: a file, or postgresql://…")
 _ACCOUNT = [
     click.option("--account", "label", help="Name of the account in the ledger."),
@@ -243,7 +255,7 @@ def _with(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 @cli.command("import", epilog=EXIT_CODES)
 @_with(*_SHAPING, *_SENDING)
-@click.option("--audit", "audit_path", type=_PathOption, help="Audit file.")
+@click.option("--audit", "audit_path", metavar="PATH|URL", help="Audit file.")
 @click.option(
     "--sandbox", "in_sandbox", is_flag=True, help="Send to a practice server inside this run."
 )
@@ -307,7 +319,7 @@ def check(**given: Any) -> None:
 @cli.command(epilog=EXIT_CODES)
 @click.argument("run", required=False)
 @_with(*_SENDING, _LEDGER, *_ACCOUNT, *_SPEED, *_OUTPUT)
-@click.option("--audit", "audit_path", type=_PathOption, help="Audit file.")
+@click.option("--audit", "audit_path", metavar="PATH|URL", help="Audit file.")
 @click.option(
     "--on-unknown", type=click.Choice(["hold", "resend"]), default="hold", show_default=True
 )
@@ -482,15 +494,9 @@ def ledger_group() -> None:
 
 
 @ledger_group.command("add")
-@click.argument(
-    "audits",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="AUDIT...",
-)
+@click.argument("audits", nargs=-1, required=True, type=_Audit(), metavar="AUDIT...")
 @_with(_LEDGER, *_OUTPUT)
-def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
+def ledger_add(audits: tuple[str, ...], **given: Any) -> None:
     """Take over what AUDIT... know: accepted events, and those in doubt. Open audits (.open) count as in doubt."""
     from rd_import.importer import add_audits
 
@@ -502,14 +508,9 @@ def ledger_add(audits: tuple[Path, ...], **given: Any) -> None:
 
 
 @ledger_group.command("check")
-@click.argument(
-    "audits",
-    nargs=-1,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="[AUDIT]...",
-)
+@click.argument("audits", nargs=-1, type=_Audit(), metavar="[AUDIT]...")
 @_with(_LEDGER, *_OUTPUT)
-def ledger_check(audits: tuple[Path, ...], **given: Any) -> None:
+def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
     """Verify that the ledger is whole and holds all that AUDIT... say was accepted; exit 1 with the differences."""
     from rd_import.importer import check_ledger
 
@@ -1001,20 +1002,7 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
     if not given["as_json"]:
         click.echo(result_text(result, look=Look.of(sys.stdout)))
         return
-    _print_json(
-        run_id=result.run_id,
-        rows=result.rows,
-        events=result.events,
-        states=result.states,
-        requests=result.requests,
-        audit=str(result.audit_path),
-        rejected_file=[str(path) for path in result.rejected_paths],
-        report=None,
-        stopped_by=result.stopped_by,
-        proof=result.proof,
-        run_folder=str(result.run_folder),
-        exit_code=result.exit_code,
-    )
+    _print_json(**result.as_dict())
 
 
 def _print_json(**facts: object) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rd_import import messages, pipeline
-from rd_import.audit import audit_place, claim_audit_path, default_audit_path, keys_of_audit
+from rd_import.audit import claim_audit_path, default_audit_path, keys_of_audit
 from rd_import.errors import AccountError, JobError
 from rd_import.follow import explanation
 from rd_import.forget import Forgotten
@@ -25,6 +25,7 @@ from rd_import.ledger import Ledger
 from rd_import.ledger_check import differences
 from rd_import.ledger_rows import from_us
 from rd_import.ledger_store import Store, store_of
+from rd_import.places import place_of
 from rd_import.preview import Preview, preview
 from rd_import.run_folder import RunFolder, state_folder
 from rd_import.send import Sending
@@ -101,7 +102,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
     account = job.account or Account.from_env()
     practice = is_loopback(account.base_url)
     _speed(job).pace(account)
-    named = audit_place(job.audit_path) if job.audit_path else None
+    named = place_of(job.audit_path) if job.audit_path else None
     audit_path = named or default_audit_path(job.names[0], started)
     claim_audit_path(audit_path, named=named is not None)
     with contextlib.ExitStack() as stack:
@@ -208,7 +209,7 @@ def resume(
         job = _job_of(folder, how)
         _refuse_open_questions(job, folder, session)
         if how.audit_path:
-            audit_path = audit_place(how.audit_path)
+            audit_path = place_of(how.audit_path)
         now = pipeline.SystemClock().now()
         stand = pipeline.stands(job, folder, session.ledger, session.number, now)
         events = stand.to_send(folder.events)
@@ -320,7 +321,7 @@ def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None
     """
     with Ledger.open(ledger_store(ledger)) as opened:
         changed = {}
-        for path in map(audit_place, audits):
+        for path in map(place_of, audits):
             facts, known = keys_of_audit(path)
             changed[str(path)] = opened.join(opened.account(facts["rd_import.scope"]), known)
         return changed
@@ -340,7 +341,7 @@ def check_ledger(
         if not store.exists():
             raise JobError("no_ledger", path=store.name)
     with Ledger.open(store) as opened:
-        return differences(opened, [audit_place(one) for one in audits])
+        return differences(opened, [place_of(one) for one in audits])
 
 
 def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
@@ -456,7 +457,7 @@ def _find_run(
     folder = RunFolder.open(Path(found["folder"]))
     if needs_bodies and not folder.has_bodies:
         raise JobError("bodies_gone", run=run_id)
-    return folder, audit_place(found["audit_path"])
+    return folder, place_of(found["audit_path"])
 
 
 def _job_of(folder: RunFolder, how: Delivery) -> Job:
@@ -492,6 +493,7 @@ def open_session(how: Delivery, watcher: Watcher) -> Iterator[Session]:
         how.account or Account.from_env(),
         named_ledger(how.ledger),
         timeout_s=how.timeout_s,
+        tokens=how.tokens,
         on_new_ledger=watcher.begins_ledger,
     ) as session:
         yield session

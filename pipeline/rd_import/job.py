@@ -125,6 +125,7 @@ class Delivery:
         account: Where to; None stands for the one that the environment names (`Account.from_env`).
         ledger: Path, or address such as `postgresql://…`; None stands for `RD_IMPORT_LEDGER`, else the one in the
             user's state folder.
+        tokens: Where renewed tokens are kept (`auth.TokenStore`); None stands for the keyring or a private file.
         audit_path: Where the audit goes; None stands for `<stem>.<UTC start>.audit.parquet`.
         policy: What may be sent beyond what is free: contents in doubt, changed contents.
         plan: The account's plan, which says how many requests a minute it may make; None stands for `basic`.
@@ -136,6 +137,7 @@ class Delivery:
 
     account: Account | None = None
     ledger: Path | str | None = field(default=None, repr=False)  # an address may hold a password
+    tokens: Any = field(default=None, repr=False)
     audit_path: Path | str | None = None
     policy: Policy = field(default_factory=Policy)
     plan: str | None = None

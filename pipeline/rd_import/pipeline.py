@@ -32,10 +32,11 @@ from rd_import.gather import gather
 from rd_import.job import Job
 from rd_import.lookup import look_up
 from rd_import.mapping import map_rows
-from rd_import.mapping_file import Rule
+from rd_import.mapping_file import Preset, Rule
 from rd_import.mapping_text import mapping_text
 from rd_import.match import Fed, Matching, match, missing_fields
 from rd_import.overlap import ahead
+from rd_import.places import place_of
 from rd_import.plan import (
     LOWEST_CONTACT_LIMIT,
     Decisions,
@@ -46,6 +47,7 @@ from rd_import.plan import (
     standing,
     unsent,
 )
+from rd_import.presets import fitting
 from rd_import.read import read
 from rd_import.run_folder import FolderWriter, RunFolder
 from rd_import.settle import Plan, planned
@@ -187,6 +189,25 @@ def _keep_events(
         writer.keep_events(EncodedGroup(pl.concat(kept).sort(EVENT, maintain_order=True)))
 
 
+def column_of_an_event(job: Job) -> str | None:
+    """Name the file's column whose equal values must be read together: rows of one event, or of equal identities.
+
+    None where no single column tells.
+
+    Raises:
+        JobError: What is said does not fit the files.
+    """
+    with ExitStack() as spool:
+        plan = planned(job, spool)
+        together = _Surveys(plan, job).id_column(0)
+        if together is None and plan.by is None:
+            [first, *_] = [*plan.matchings[0].key, "email"]
+            fed = plan.matchings[0].fed[plan.event_types[0].name]
+            named = next((one.rule.name for one in fed if one.field == first), None)
+            together = named or (first if first in plan.matchings[0].key else None)
+        return together
+
+
 def explain(job: Job, row: int, clock: Clock) -> tuple[RunFolder, Watched]:
     """Follow one row through the first half.
 
@@ -303,8 +324,6 @@ def unfinished_run(
     folder: RunFolder, ledger: Ledger, account: int
 ) -> tuple[RunFolder, Path] | None:
     """Find an interrupted run of the same input, type and mapping that no process works on, and its audit."""
-    from rd_import.audit import audit_place
-
     for run in ledger.runs():
         same = run["account"] == account and run["input_sha256"] == input_of(folder)
         if (
@@ -321,7 +340,7 @@ def unfinished_run(
             earlier.has_bodies and earlier.facts["mapping_sha256"] == folder.facts["mapping_sha256"]
         )
         if whole and not ledger.is_running(run["run"]):
-            return earlier, audit_place(run["audit_path"])
+            return earlier, place_of(run["audit_path"])
     return None
 
 
@@ -575,9 +594,9 @@ class _Surveys:
     def _look_for_torn(self, group: SourceGroup, rows: RowGroup) -> None:
         dialect = self._plan.exports[group.export].dialect
         codec, delimiter = (dialect.working_codec, dialect.delimiter) if dialect else ("utf-8", ",")
-        self.torn.add(group, rows.table, self._id_column(group.export), codec, delimiter)
+        self.torn.add(group, rows.table, self.id_column(group.export), codec, delimiter)
 
-    def _id_column(self, export: int) -> str | None:
+    def id_column(self, export: int) -> str | None:
         """Name the file's column that holds the ids of events, where it is one column."""
         matching = self._plan.matchings[export]
         if matching.group_by:
@@ -634,6 +653,13 @@ def _check_zone(job: Job) -> None:
         raise JobError("bad_timezone", value=job.said.file.timezone) from error
 
 
+def _recognised(export: Export, preset: Preset | None) -> dict[str, object]:
+    """Name what a header was recognised as, or the presets that it fits alike."""
+    if preset is not None:
+        return {"recognised": preset.name, "alike": []}
+    return {"recognised": None, "alike": [one.id for one in fitting(export.facts.columns)]}
+
+
 def _facts(
     job: Job,
     plan: Plan,
@@ -651,7 +677,9 @@ def _facts(
         "event_types": [one.name for one in plan.event_types],
         "namespace": plan.said.namespace,
         "exports": [
-            _export_facts(one) | {"findings": survey.findings(i), "preset": matchings[i].preset}
+            _export_facts(one)
+            | {"findings": survey.findings(i), "preset": matchings[i].preset}
+            | _recognised(one, plan.presets[i])
             for i, one in enumerate(plan.exports)
         ],
         "rows": writer.rows,

@@ -173,6 +173,11 @@ SCREENS: Final[Mapping[str, Text]] = {
         "RD Station dates every event on arrival: automations fire now, whatever the date in the file"
     ),
     "preview.files": "What was found in the files",
+    "preview.recognised": "recognised as: {name} (--rename and --map overrule)",
+    "preview.alike": (
+        "the header fits {count:n} preset ({names}): --map takes it",
+        "the header fits {count:n} presets alike ({names}), so none was used: --map takes one of them",
+    ),
     "preview.same": "under their own names: {names}",
     "preview.custom": "passed through as custom fields: {columns}",
     "preview.columns": "Columns",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from rd_import.auth import Credentials, identity_of, token_store
+from rd_import.auth import Credentials, TokenStore, identity_of, token_store
 from rd_import.errors import JobError
 from rd_import.exchange import ThreadedExchange
 from rd_import.job import Account, is_loopback
@@ -84,10 +84,12 @@ class Session:
         ledger_named: Path | str | None,
         *,
         timeout_s: float = 60.0,
+        tokens: TokenStore | None = None,
         on_new_ledger: Callable[[str], None] = lambda _: None,
     ) -> Iterator[Self]:
         """Open ledger and connection, and make sure that label and credentials go together.
 
+        Renewed tokens go to `tokens`, by default to the keyring or a private file.
         Without `ledger_named`, a path or an address, the ledger is this person's own on this machine.
 
         Raises:
@@ -102,7 +104,9 @@ class Session:
         store = store_of(ledger_named)
         store_path = state_folder() / "tokens.json"
         credentials = Credentials(
-            account, store=lambda: token_store(store_path), lock=store_path.with_suffix(".lock")
+            account,
+            store=lambda: tokens or token_store(store_path),
+            lock=store_path.with_suffix(".lock"),
         )
         with contextlib.ExitStack() as stack:
             service = RdStation(account, credentials, timeout_s=timeout_s)

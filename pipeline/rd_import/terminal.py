@@ -127,6 +127,11 @@ def _file_lines(preview: Preview) -> Iterator[Line]:
             form = say("preview.blank", count=export["blank_lines"], form=form)
         path = plain(export["path"])
         yield Line(say("preview.file", count=export["rows"], path=path, form=form), "  ")
+        if export["recognised"] is not None:
+            yield Line(say("preview.recognised", name=export["recognised"]), "    ")
+        elif export["alike"]:
+            names = ", ".join(export["alike"])
+            yield Line(say("preview.alike", count=len(export["alike"]), names=names), "    ")
         for found in export["findings"]:
             if found["confidence"] != "open":
                 yield Line(plain(messages.finding(found)), "    ", "soft")

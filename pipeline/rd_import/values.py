@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -220,3 +220,20 @@ class RunResult:
     proof: str | None
     started_at: datetime
     finished_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values, as `--json` prints them; no row is among them."""
+        return {
+            "run_id": self.run_id,
+            "rows": self.rows,
+            "events": self.events,
+            "states": dict(self.states),
+            "requests": self.requests,
+            "audit": str(self.audit_path),
+            "rejected_file": [str(path) for path in self.rejected_paths],
+            "report": None,
+            "stopped_by": self.stopped_by,
+            "proof": self.proof,
+            "run_folder": str(self.run_folder),
+            "exit_code": self.exit_code,
+        }
