@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format catalogue lock bench wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue lock bench fuzz wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,12 @@ $(SCHEDULERS)/stamp: requirements-airflow.lock pyproject.toml $(VENV)/dev.stamp
 	    || $(SCHEDULERS)/bin/python -m pip --quiet install --require-hashes -r requirements-airflow.lock
 	@$(SCHEDULERS)/bin/python -m pip --quiet install --no-deps --no-build-isolation -e .
 	@touch $@
+
+SECONDS_EACH ?= 720
+fuzz: $(VENV)/dev.stamp ## feed each part mutated inputs, an hour in all; CORPUS=folder adds seeds
+	for target in reader mapping answers audit sandbox; do \
+	    $(BIN)/python fuzz/run.py --target $$target --seconds $(SECONDS_EACH) $(if $(CORPUS),--corpus $(CORPUS)); \
+	done
 
 lint: $(VENV)/dev.stamp ## check style, types and who imports whom
 	$(BIN)/ruff check .

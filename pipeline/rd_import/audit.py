@@ -24,7 +24,7 @@ from rd_import import messages
 from rd_import.errors import ExportError, JobError
 from rd_import.key_line import Fact, KeyLine
 from rd_import.ledger import Ledger, RequestLine, Resolution
-from rd_import.outcome import PERSONAL, ApiError
+from rd_import.outcome import PERSONAL, ApiError, is_uuid
 from rd_import.places import make_durable, new_file, place_of, put_in_place
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import ERASED, RunFolder, private_file, sync_folder
@@ -102,6 +102,8 @@ class Audit:
     rejected_paths: tuple[Path, ...]
 
 
+SHA_BYTES: Final = 32
+_NO_AUDIT: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)
 _PROCESS: Final = secrets.token_hex(4)
 
 
@@ -830,7 +832,7 @@ def read_audit(path: Path | str) -> pd.DataFrame:
     try:
         with place_of(path).open("rb") as opened, pq.ParquetFile(opened) as file:
             table, facts = file.read(), file.metadata.metadata or {}
-    except (pa.ArrowException, OSError) as error:
+    except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if not {"source_file", "row_number", "state", "run_id"} <= set(table.schema.names):
         raise ExportError("not_an_audit", path=path)
@@ -852,7 +854,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
     try:
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             metadata = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
-    except (pa.ArrowException, OSError) as error:
+    except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if "rd_import.scope" not in metadata:
         raise ExportError("not_an_audit", path=path)
@@ -860,22 +862,32 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
 
 
 def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
-    wanted = ["event_key", "payload_sha256", "state", "event_uuid", "contact"]
-    run = f"audit {path.name}"
-    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-        columns = [name for name in wanted if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=columns):
-            for row in batch.to_pylist():
-                if row["event_key"] is None:
-                    continue
-                sha = bytes.fromhex(row["payload_sha256"])
-                if row.get("event_uuid"):
-                    yield (
-                        bytes.fromhex(row["event_key"]),
-                        KeyLine(accepted=(Fact(sha, row["event_uuid"]),)),
-                    )
-                elif row["state"] in {"open", "unknown"}:
-                    yield bytes.fromhex(row["event_key"]), KeyLine(doubt=(Fact(sha, run),))
+    wanted = ["event_key", "payload_sha256", "state", "event_uuid"]
+    try:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+            columns = [name for name in wanted if name in file.schema_arrow.names]
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    if row["event_key"] is not None:
+                        yield from _known_of(row, f"audit {path.name}")
+    except _NO_AUDIT as error:
+        raise ExportError("not_an_audit", path=path) from error
+
+
+def _known_of(row: Mapping[str, str], run: str) -> Iterator[tuple[bytes, KeyLine]]:
+    """Give what a row of an audit tells of its key.
+
+    Raises:
+        ValueError: Key, checksum or uuid is none.
+    """
+    key, sha = bytes.fromhex(row["event_key"]), bytes.fromhex(row["payload_sha256"])
+    uuid = row.get("event_uuid")
+    if len(key) != SHA_BYTES or len(sha) != SHA_BYTES or (uuid and not is_uuid(uuid)):
+        raise ValueError
+    if uuid:
+        yield key, KeyLine(accepted=(Fact(sha, uuid),))
+    elif row["state"] in {"open", "unknown"}:
+        yield key, KeyLine(doubt=(Fact(sha, run),))
 
 
 def default_audit_path(first_export: str, started: datetime) -> Path:

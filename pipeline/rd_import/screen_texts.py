@@ -55,6 +55,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "forget.export": "an export that was read: {place}",
     "forget.run_folder": "a run folder that is not on this machine or not whole: {place}",
     "forget.audit_gone": "an audit that was moved or deleted: {place}",
+    "forget.audit_remote": "an audit in an object store: {place}",
     "forget.audit_unreadable": "an audit that cannot be read: {place}",
     "forget.other_ledger": (
         "an audit of another ledger, searched for the address alone, since its contacts are hashed with another "

@@ -26,6 +26,7 @@ from polars.datatypes import DataTypeClass
 
 from rd_import.dialect import distinct_names, unique_names
 from rd_import.errors import ExportError, JobError
+from rd_import.parquet_footer import Chunk, chunks_of
 from rd_import.values import (
     KEPT_OF_TOO_LONG,
     MAX_RECORD_BYTES,
@@ -69,7 +70,7 @@ def parquet_columns(path: Path, shown: str) -> dict[str, bool]:
     try:
         with pq.ParquetFile(path) as file:
             refuse_columns(shown, file.metadata.num_columns)
-            _refuse_parquet_bomb(file.metadata, path, shown)
+            _refuse_parquet_bomb(file.metadata, chunks_of(path), path, shown)
             return dict(_columns(file.schema_arrow))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(shown, error) from error
@@ -85,7 +86,8 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
     try:
         with pq.ParquetFile(path) as file:
             metadata, schema = file.metadata, _plain_schema(file.schema_arrow)
-            repeated, most = _repeated_texts(metadata), _rows_at_once(metadata)
+            chunks = chunks_of(path)
+            repeated, most = _repeated_texts(chunks), _rows_at_once(metadata, chunks)
         with pq.ParquetFile(
             path, metadata=metadata, read_dictionary=repeated, pre_buffer=False, memory_map=False
         ) as file:
@@ -112,7 +114,7 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
                         path=shown,
                         reason=f"it holds more than the {metadata.num_rows} rows it tells of",
                     )
-    except (*_UNREADABLE, pl.exceptions.PanicException) as error:
+    except (*_UNREADABLE, KeyError, pl.exceptions.PanicException) as error:
         raise _broken(shown, error) from error
 
 
@@ -143,37 +145,31 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _repeated_texts(metadata: pq.FileMetaData) -> list[str]:
+def _repeated_texts(chunks: list[Chunk]) -> list[str]:
     """Name the leaves whose texts may stand in the file once and in the table a million times."""
     return list(
         dict.fromkeys(
-            chunk.path_in_schema
-            for chunk in _chunks(metadata)
-            if chunk.physical_type == "BYTE_ARRAY"
-            and chunk.has_dictionary_page
-            and ".key_value." not in chunk.path_in_schema  # of maps, which pyarrow reads plainly
+            chunk.path
+            for chunk in chunks
+            if chunk.holds_texts
+            and chunk.has_dictionary
+            and ".key_value." not in chunk.path  # of maps, which pyarrow reads plainly
         )
     )
 
 
-def _rows_at_once(metadata: pq.FileMetaData) -> int:
+def _rows_at_once(metadata: pq.FileMetaData, chunks: list[Chunk]) -> int:
     """Give how many rows can be held whatever is in them, as far as the file's directory tells."""
     most = rows_per_group(metadata.num_columns)
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         each = group.total_byte_size // max(group.num_rows, 1)
         most = min(most, BYTES_PER_GROUP // max(each, 1))
-    for chunk in _chunks(metadata):
-        if "DELTA_BYTE_ARRAY" in chunk.encodings:  # each text may repeat all of the one before
-            most = min(most, BYTES_PER_GROUP // max(chunk.total_uncompressed_size, 1))
+    for chunk in chunks:
+        if chunk.shares_prefixes:  # each text may repeat all of the one before
+            most = min(most, BYTES_PER_GROUP // max(chunk.unpacked, 1))
     fixed = sum(metadata.schema.column(number).length for number in range(metadata.num_columns))
     return int(max(1, min(most, BYTES_PER_GROUP // max(fixed, 1))))
-
-
-def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        yield from (group.column(column) for column in range(group.num_columns))
 
 
 def _in_parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -213,12 +209,14 @@ def _broken(shown: str, error: BaseException) -> ExportError:
     return ExportError("broken_parquet", path=shown, reason=reason)
 
 
-def _refuse_parquet_bomb(metadata: pq.FileMetaData, path: Path, shown: str) -> None:
+def _refuse_parquet_bomb(
+    metadata: pq.FileMetaData, chunks: list[Chunk], path: Path, shown: str
+) -> None:
     size = path.stat().st_size
     unpacked = sum(
         metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)
     )
-    values = max((chunk.num_values for chunk in _chunks(metadata)), default=0)
+    values = max((chunk.values for chunk in chunks), default=0)
     rows = max(metadata.num_rows, values)
     too_many = rows > BOMB_ROWS and rows > MAX_ROWS_PER_BYTE * size
     if too_many or (unpacked > BOMB_BYTES and unpacked > MAX_GROWTH * size):
