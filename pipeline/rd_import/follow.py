@@ -79,7 +79,11 @@ def explanation(
 ) -> dict[str, Any]:
     """Give what is known of a followed row, as plain values."""
     [placed] = _rows_of(folder, watched.row - 1)
-    problems = folder.problems().filter(pl.col(ROW) == watched.row - 1)
+    [problems] = [
+        flaws.filter(pl.col(ROW) == watched.row - 1)
+        for rows, flaws in folder.flawed_rows()
+        if rows[ROW][0] <= watched.row - 1 <= rows[ROW][-1]
+    ]
     found = {
         "place": f"{Path(folder.facts['exports'][0]['path']).name}, row {watched.row}",
         "row_number": watched.row,
