@@ -351,7 +351,7 @@ def test_parquet_files_of_other_projects_give_their_rows_or_a_clean_error(name: 
     code = (
         "import sys\nfrom rd_import.errors import ExportError\nfrom rd_import.job import Job\n"
         "from rd_import.read import find_exports, read\n"
-        "try:\n    found = find_exports(Job((sys.argv[1],), 'SALE'))\n"
+        "try:\n    found = find_exports(Job(exports=(sys.argv[1],), event_type='SALE'))\n"
         "    print(sum(group.rows.table.height for group in read(found)))\n"
         "except ExportError as error:\n    print('refused', error)\n"
     )
