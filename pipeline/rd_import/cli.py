@@ -454,9 +454,9 @@ def map_command(**given: Any) -> None:
     asks = sys.stdin is not None and sys.stdin.isatty() and not given["as_json"]
     if asks and job.said.event_type is None and job.said.type_by is None:
         job = _with_type_asked(job, sys.stdin)
-    found = draft(job)
+    found = draft(job, out.parent)
     if asks and (found.missing or found.proposed):
-        found = draft(_with_answers(job, found, sys.stdin))
+        found = draft(_with_answers(job, found, sys.stdin), out.parent)
     _write_mapping(out, found.text)
     if given["as_json"]:
         missing, proposed = list(found.missing), dict(found.proposed)
@@ -689,6 +689,9 @@ def _job(given: dict[str, Any]) -> Job:
     if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
     mapping = _mapping(given["map_path"])
+    by_column = given["type_by"] or (mapping.type_by and mapping.type_by.column)
+    if asked and by_column:
+        raise JobError("type_twice", given=asked, said=by_column)
     if asked and mapping.event_type not in {None, asked}:
         raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
@@ -905,7 +908,7 @@ def _write_mapping(path: Path, text: str) -> None:
 
 def _with_type_asked(job: Job, terminal: TextIO) -> Job:
     """Let the person choose among the types that the file's header can feed."""
-    from rd_import.pipeline import feasible_types
+    from rd_import.settle import feasible_types
 
     known = feasible_types(job)
     if not known:

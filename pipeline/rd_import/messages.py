@@ -155,6 +155,14 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "{path}:{line}: `{key}` cannot be `{given}`.",
         "use one of: {options}",
     ),
+    "mapping_no_type": (
+        "{path}:{line}: `{key}`: there is no event type `{given}`.",
+        "{fields_hint}",
+    ),
+    "mapping_two_types": (
+        "{path}:{line}: the mapping says `type` and [type_by].",
+        "leave one of them out",
+    ),
     "mapping_one_origin": (
         "{path}:{line}: `{key}` must say where its text is from, once; it says {said_words}.",
         "use one of column, value, first_of, join, json",
@@ -168,7 +176,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         r"write one group in parentheses, in single quotes: '\(([0-9]+)\)$'",
     ),
     "type_twice": (
-        "--type {given} and the mapping's type {said} contradict each other.",
+        "--type {given} contradicts what else tells the type: {said}.",
         "leave one of them out",
     ),
     "types_do_not_mix": (

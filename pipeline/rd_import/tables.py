@@ -95,7 +95,12 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
         with pq.ParquetFile(
             path, metadata=metadata, read_dictionary=repeated, pre_buffer=False, memory_map=False
         ) as file:
-            for batch in file.iter_batches(batch_size=most, use_threads=False):
+            # pyarrow cannot join the dictionaries of two row groups inside a list.
+            batches = (
+                file.iter_batches(batch_size=most, row_groups=[number], use_threads=False)
+                for number in range(metadata.num_row_groups)
+            )
+            for batch in itertools.chain.from_iterable(batches):
                 texts += _text_bytes(batch)
                 if texts > BOMB_TEXT and texts > MAX_TEXT_GROWTH * size:
                     raise ExportError(
