@@ -24,7 +24,7 @@ from rd_import import messages
 from rd_import.errors import ExportError, JobError
 from rd_import.key_line import Fact, KeyLine
 from rd_import.ledger import Ledger, RequestLine, Resolution
-from rd_import.outcome import PERSONAL, ApiError
+from rd_import.outcome import PERSONAL, ApiError, is_uuid
 from rd_import.places import make_durable, new_file, place_of, put_in_place
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import ERASED, RunFolder, private_file, sync_folder
@@ -89,6 +89,7 @@ NAMES_OF_PEOPLE: Final = {
     "linkedin",
     "company_address",
 }
+NO_ROW: Final = 2**32 - 1
 FORGOTTEN: Final = "rd-import forget: this person was erased and gets nothing"
 REJECTED: Final = {"invalid", "refused"}
 
@@ -102,6 +103,8 @@ class Audit:
     rejected_paths: tuple[Path, ...]
 
 
+SHA_BYTES: Final = 32
+_NO_AUDIT: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)
 _PROCESS: Final = secrets.token_hex(4)
 
 
@@ -161,8 +164,8 @@ def write_audit(
             pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer,
         ):
             records = folder.records()
-            for rows in folder.placed_rows():
-                table = merge.rows(rows)
+            for rows, flaws in folder.flawed_rows():
+                table = merge.rows(rows, flaws)
                 states.update(dict(table["state"].value_counts().iter_rows()))
                 resolved += table.filter(
                     pl.col("resolved_as").is_in(["left", "confirmed"]), state="unknown"
@@ -199,9 +202,6 @@ class _Merge:
         self._stopped = stopped or "the run ended before its turn"
         self._requests = list(ledger.requests_of(folder.run_id)) if ledger else []
         self._refusals = ledger.refusals_of(folder.run_id) if ledger else {}
-        self._problems = (
-            folder.problems().filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
-        )
         self._decisions = Decisions.from_facts(folder.facts["decisions"])
         self._weak = bool(folder.facts["weak_identity"])
         types = folder.facts["event_types"]
@@ -223,7 +223,7 @@ class _Merge:
             self._position[ordinals] = np.arange(len(ordinals))
             self._attempts[ordinals] += 1
         self._request_columns = _request_columns(self._requests)
-        self._bad_events = self._events_with_problems()
+        self._first_bad = self._first_flaws()
 
     def metadata(self) -> dict[str, str]:
         """Give the run's facts and one entry per request, for the file's key-value metadata."""
@@ -251,10 +251,12 @@ class _Merge:
             "rd_import.assumption": "a refused request has accepted none of its events",
         }
 
-    def rows(self, placed: pl.DataFrame) -> pl.DataFrame:
-        """Give the audit's lines of one group of rows."""
+    def rows(self, placed: pl.DataFrame, flaws: pl.DataFrame) -> pl.DataFrame:
+        """Give the audit's lines of one group of rows, which have these flaws."""
         events = self._events(placed)
-        problems = pl.DataFrame(self._problem_lines(placed), schema=_PROBLEM_SCHEMA, orient="row")
+        problems = pl.DataFrame(
+            self._problem_lines(placed, flaws), schema=_PROBLEM_SCHEMA, orient="row"
+        )
         paths = pl.Series(self._paths, dtype=pl.String)
         table = (
             placed.join(events, on=EVENT, how="left", maintain_order="left")
@@ -272,23 +274,24 @@ class _Merge:
             chosen.append((pl.coalesce(found) if found else pl.lit(None)).cast(dtype).alias(name))
         return table.select(chosen)
 
-    def _events_with_problems(self) -> dict[int, tuple[int, int]]:
-        """Give each invalid event's first bad row: its ordinal, and its index among the problems."""
-        bad = self._problems.with_row_index("at").select(ROW, "at")
-        found: dict[int, tuple[int, int]] = {}
-        if bad.is_empty():
-            return found
-        for placed in self._folder.placed_rows():
-            hits = placed.filter(pl.col(EVENT).is_not_null()).join(
-                bad, on=ROW, how="inner", maintain_order="left"
-            )
-            for event, row, at in hits.select(EVENT, ROW, "at").iter_rows():
-                found.setdefault(event, (row, at))
-        return found
+    def _first_flaws(self) -> np.ndarray:
+        """Give each event's first bad row: (event ordinals,) uint32, `NO_ROW` where it has none."""
+        first = np.full(int(self._folder.facts["event_ordinals"]), NO_ROW, dtype=np.uint32)
+        for placed, flaws in self._folder.flawed_rows():
+            if flaws.is_empty():
+                continue
+            bad = flaws.filter(pl.col("fatal"))[ROW].unique()
+            hit = placed.filter(pl.col(EVENT).is_not_null() & pl.col(ROW).is_in(bad.implode()))
+            np.minimum.at(first, hit[EVENT].to_numpy(), hit[ROW].to_numpy())
+        return first
 
-    def _problem_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    def _problem_lines(
+        self, placed: pl.DataFrame, flaws: pl.DataFrame
+    ) -> Iterator[tuple[Any, ...]]:
         """Give the reason of each invalid row: its own, or that of a sibling in the same event."""
-        if self._problems.is_empty():
+        fatal = flaws.filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
+        siblings = self._siblings(placed, fatal)
+        if fatal.is_empty() and siblings.is_empty():
             return
         places = {
             row: (self._paths[export], number, line)
@@ -296,12 +299,9 @@ class _Merge:
                 ROW, "export", "row_number", "line_number"
             ).iter_rows()
         }
-        own = placed.join(self._problems, on=ROW, how="inner", maintain_order="left")
-        named = set()
-        for row, code, field, value, limit in own.select(
+        for row, code, field, value, limit in fatal.select(
             ROW, "code", "field", "value", "limit"
         ).iter_rows():
-            named.add(row)
             place = self._place_of(int(limit), places) if code in NAMES_A_ROW else ""
             what, hint = messages.problem(
                 code,
@@ -321,12 +321,7 @@ class _Merge:
                 hint,
                 str(limit) if code == "FILTERED" else f"{code} before sending",
             )
-        if not self._bad_events:
-            return
-        for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
-            if row in named or event not in self._bad_events:
-                continue
-            sibling, _ = self._bad_events[event]
+        for row, sibling in siblings.iter_rows():
             what, hint = messages.problem(
                 "SIBLING_INVALID",
                 field=None,
@@ -345,6 +340,13 @@ class _Merge:
                 hint,
                 "SIBLING_INVALID before sending",
             )
+
+    def _siblings(self, placed: pl.DataFrame, fatal: pl.DataFrame) -> pl.DataFrame:
+        """Give the rows without a flaw whose event has one, each with the event's first bad row."""
+        rows = placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT)
+        bad = pl.Series("bad", self._first_bad[rows[EVENT].to_numpy()])
+        rows = rows.select(ROW).with_columns(bad).filter(bad != NO_ROW)
+        return rows.filter(~pl.col(ROW).is_in(fatal[ROW].implode()))
 
     def _place_of(self, row: int, places: Mapping[int, tuple[str, int, int | None]]) -> str:
         if row not in places:
@@ -830,7 +832,7 @@ def read_audit(path: Path | str) -> pd.DataFrame:
     try:
         with place_of(path).open("rb") as opened, pq.ParquetFile(opened) as file:
             table, facts = file.read(), file.metadata.metadata or {}
-    except (pa.ArrowException, OSError) as error:
+    except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if not {"source_file", "row_number", "state", "run_id"} <= set(table.schema.names):
         raise ExportError("not_an_audit", path=path)
@@ -852,7 +854,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
     try:
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             metadata = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
-    except (pa.ArrowException, OSError) as error:
+    except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if "rd_import.scope" not in metadata:
         raise ExportError("not_an_audit", path=path)
@@ -860,22 +862,32 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
 
 
 def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
-    wanted = ["event_key", "payload_sha256", "state", "event_uuid", "contact"]
-    run = f"audit {path.name}"
-    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-        columns = [name for name in wanted if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=columns):
-            for row in batch.to_pylist():
-                if row["event_key"] is None:
-                    continue
-                sha = bytes.fromhex(row["payload_sha256"])
-                if row.get("event_uuid"):
-                    yield (
-                        bytes.fromhex(row["event_key"]),
-                        KeyLine(accepted=(Fact(sha, row["event_uuid"]),)),
-                    )
-                elif row["state"] in {"open", "unknown"}:
-                    yield bytes.fromhex(row["event_key"]), KeyLine(doubt=(Fact(sha, run),))
+    wanted = ["event_key", "payload_sha256", "state", "event_uuid"]
+    try:
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+            columns = [name for name in wanted if name in file.schema_arrow.names]
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    if row["event_key"] is not None:
+                        yield from _known_of(row, f"audit {path.name}")
+    except _NO_AUDIT as error:
+        raise ExportError("not_an_audit", path=path) from error
+
+
+def _known_of(row: Mapping[str, str], run: str) -> Iterator[tuple[bytes, KeyLine]]:
+    """Give what a row of an audit tells of its key.
+
+    Raises:
+        ValueError: Key, checksum or uuid is none.
+    """
+    key, sha = bytes.fromhex(row["event_key"]), bytes.fromhex(row["payload_sha256"])
+    uuid = row.get("event_uuid")
+    if len(key) != SHA_BYTES or len(sha) != SHA_BYTES or (uuid and not is_uuid(uuid)):
+        raise ValueError
+    if uuid:
+        yield key, KeyLine(accepted=(Fact(sha, uuid),))
+    elif row["state"] in {"open", "unknown"}:
+        yield key, KeyLine(doubt=(Fact(sha, run),))
 
 
 def default_audit_path(first_export: str, started: datetime) -> Path:

@@ -58,8 +58,11 @@ def forget(ledger: Ledger, email: str, *, now: datetime) -> Forgotten:
     known |= {one for one in kept.iterdir() if one.is_dir()} if kept.is_dir() else set()
     for path in sorted(known):
         exports |= dict.fromkeys(_in_folder(path, ledger, mail, contact, done))
-    for audit in sorted({Path(run["audit_path"]) for run in runs}):
-        _in_audit(audit, ledger, mail, contact, done)
+    for audit in sorted({str(run["audit_path"]) for run in runs}):
+        if "://" in audit:
+            done.unreachable.append(("audit_remote", audit))
+        else:
+            _in_audit(Path(audit), ledger, mail, contact, done)
     done.unreachable += [("export", one) for one in exports if Path(one).exists()]
     done.unreachable.append(("rd_station", ""))
     return done

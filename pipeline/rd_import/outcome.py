@@ -193,16 +193,17 @@ def scrub(text: str) -> str:
     ]
 
 
+def is_uuid(text: str) -> bool:
+    """Tell whether a text can be what names an event: one word of some length, which the ledger keeps on one line."""
+    return re.fullmatch(r"\S{1,200}", text) is not None and _storable(text) == text
+
+
 def _accepted(answer: Any, events: int) -> Accepted | Unknown:
     if isinstance(answer, dict):
         listed = answer.get("events")
         entries = listed if isinstance(listed, list) else [answer] if "event_uuid" in answer else []
         uuids = [entry.get("event_uuid") if isinstance(entry, dict) else None for entry in entries]
-        good = [
-            uuid
-            for uuid in uuids
-            if isinstance(uuid, str) and uuid.strip() and _storable(uuid) == uuid
-        ]
+        good = [uuid for uuid in uuids if isinstance(uuid, str) and is_uuid(uuid)]
         if len(good) == len(uuids) == events:
             batch = answer.get("event_batch_uuid")
             return Accepted(

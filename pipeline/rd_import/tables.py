@@ -1,14 +1,16 @@
-"""Inputs that are tables already: Parquet, Excel and JSON Lines -> groups of rows as text.
+"""Inputs that are tables already: Parquet, Excel and JSON -> groups of rows as text.
 
 Their cells are written as a CSV of the same data would hold them, so that every later stage sees
 one kind of row.
 """
 
+import codecs
 import contextlib
 import io
 import itertools
 import json
 import mmap
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
@@ -26,6 +28,7 @@ from polars.datatypes import DataTypeClass
 
 from rd_import.dialect import distinct_names, unique_names
 from rd_import.errors import ExportError, JobError
+from rd_import.parquet_footer import Chunk, chunks_of
 from rd_import.values import (
     KEPT_OF_TOO_LONG,
     MAX_RECORD_BYTES,
@@ -49,6 +52,8 @@ MAX_SHEET_ROWS: Final = 1 << 20  # Excel's own
 MAX_SHARED_STRINGS: Final = 4_000_000  # different texts of a workbook, all held in memory
 MAX_BOOK_MEMORY: Final = 512 << 20  # that reading a workbook may add to this process
 MEMORY_LOOKED_AT: Final = 1 << 20  # bytes of a workbook between two looks at the memory
+BLANKS: Final = re.compile(r"[ \t\r\n]*")
+JSON_READ: Final = 1 << 16  # characters of one JSON list that are read at a time
 EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError)
@@ -69,7 +74,7 @@ def parquet_columns(path: Path, shown: str) -> dict[str, bool]:
     try:
         with pq.ParquetFile(path) as file:
             refuse_columns(shown, file.metadata.num_columns)
-            _refuse_parquet_bomb(file.metadata, path, shown)
+            _refuse_parquet_bomb(file.metadata, chunks_of(path), path, shown)
             return dict(_columns(file.schema_arrow))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(shown, error) from error
@@ -85,11 +90,17 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
     try:
         with pq.ParquetFile(path) as file:
             metadata, schema = file.metadata, _plain_schema(file.schema_arrow)
-            repeated, most = _repeated_texts(metadata), _rows_at_once(metadata)
+            chunks = chunks_of(path)
+            repeated, most = _repeated_texts(chunks), _rows_at_once(metadata, chunks)
         with pq.ParquetFile(
             path, metadata=metadata, read_dictionary=repeated, pre_buffer=False, memory_map=False
         ) as file:
-            for batch in file.iter_batches(batch_size=most, use_threads=False):
+            # pyarrow cannot join the dictionaries of two row groups inside a list.
+            batches = (
+                file.iter_batches(batch_size=most, row_groups=[number], use_threads=False)
+                for number in range(metadata.num_row_groups)
+            )
+            for batch in itertools.chain.from_iterable(batches):
                 texts += _text_bytes(batch)
                 if texts > BOMB_TEXT and texts > MAX_TEXT_GROWTH * size:
                     raise ExportError(
@@ -112,7 +123,7 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
                         path=shown,
                         reason=f"it holds more than the {metadata.num_rows} rows it tells of",
                     )
-    except (*_UNREADABLE, pl.exceptions.PanicException) as error:
+    except (*_UNREADABLE, KeyError, pl.exceptions.PanicException) as error:
         raise _broken(shown, error) from error
 
 
@@ -143,37 +154,31 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _repeated_texts(metadata: pq.FileMetaData) -> list[str]:
+def _repeated_texts(chunks: list[Chunk]) -> list[str]:
     """Name the leaves whose texts may stand in the file once and in the table a million times."""
     return list(
         dict.fromkeys(
-            chunk.path_in_schema
-            for chunk in _chunks(metadata)
-            if chunk.physical_type == "BYTE_ARRAY"
-            and chunk.has_dictionary_page
-            and ".key_value." not in chunk.path_in_schema  # of maps, which pyarrow reads plainly
+            chunk.path
+            for chunk in chunks
+            if chunk.holds_texts
+            and chunk.has_dictionary
+            and ".key_value." not in chunk.path  # of maps, which pyarrow reads plainly
         )
     )
 
 
-def _rows_at_once(metadata: pq.FileMetaData) -> int:
+def _rows_at_once(metadata: pq.FileMetaData, chunks: list[Chunk]) -> int:
     """Give how many rows can be held whatever is in them, as far as the file's directory tells."""
     most = rows_per_group(metadata.num_columns)
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         each = group.total_byte_size // max(group.num_rows, 1)
         most = min(most, BYTES_PER_GROUP // max(each, 1))
-    for chunk in _chunks(metadata):
-        if "DELTA_BYTE_ARRAY" in chunk.encodings:  # each text may repeat all of the one before
-            most = min(most, BYTES_PER_GROUP // max(chunk.total_uncompressed_size, 1))
+    for chunk in chunks:
+        if chunk.shares_prefixes:  # each text may repeat all of the one before
+            most = min(most, BYTES_PER_GROUP // max(chunk.unpacked, 1))
     fixed = sum(metadata.schema.column(number).length for number in range(metadata.num_columns))
     return int(max(1, min(most, BYTES_PER_GROUP // max(fixed, 1))))
-
-
-def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        yield from (group.column(column) for column in range(group.num_columns))
 
 
 def _in_parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -213,12 +218,14 @@ def _broken(shown: str, error: BaseException) -> ExportError:
     return ExportError("broken_parquet", path=shown, reason=reason)
 
 
-def _refuse_parquet_bomb(metadata: pq.FileMetaData, path: Path, shown: str) -> None:
+def _refuse_parquet_bomb(
+    metadata: pq.FileMetaData, chunks: list[Chunk], path: Path, shown: str
+) -> None:
     size = path.stat().st_size
     unpacked = sum(
         metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)
     )
-    values = max((chunk.num_values for chunk in _chunks(metadata)), default=0)
+    values = max((chunk.values for chunk in chunks), default=0)
     rows = max(metadata.num_rows, values)
     too_many = rows > BOMB_ROWS and rows > MAX_ROWS_PER_BYTE * size
     if too_many or (unpacked > BOMB_BYTES and unpacked > MAX_GROWTH * size):
@@ -416,13 +423,22 @@ class JsonLines:
 
     Numbers keep their digits: they are text before they could become floats. An object's members
     become columns `address.city`; a list of objects stays one, for the items of an order.
+
+    Args:
+        stream: For the first pass.
+        shown: How errors name the file.
+        one_list: The file is one JSON list of such objects.
+
+    Raises:
+        ExportError: There are too many columns, or the list is not whole.
     """
 
-    def __init__(self, stream: BinaryIO, shown: str) -> None:
+    def __init__(self, stream: BinaryIO, shown: str, *, one_list: bool = False) -> None:
         self._shown = shown
+        self._one_list = one_list
         self.columns: dict[str, dict[str, None] | None] = {}
         width = 0
-        for _, raw in _json_lines(stream):
+        for _, raw in self._objects(stream):
             found = _json_object(raw)
             for name, value in (found or {}).items():
                 known = self.columns.get(name, {})
@@ -452,7 +468,7 @@ class JsonLines:
 
     def groups(self, stream: BinaryIO) -> Iterator[SourceGroup]:
         """Read the rows."""
-        row, lines, width = 0, _json_lines(stream), len(self.names)
+        row, lines, width = 0, self._objects(stream), len(self.names)
         while chunk := _light(
             lines, lambda one: itertools.chain([one[1]], itertools.repeat(b"", width))
         ):
@@ -469,6 +485,9 @@ class JsonLines:
             )
             row += table.height
             yield group
+
+    def _objects(self, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        return _listed_objects(stream, self._shown) if self._one_list else _json_lines(stream)
 
     def _table(self, objects: list[dict[str, Any]]) -> pl.DataFrame:
         return pl.DataFrame(
@@ -496,6 +515,71 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             if raw.strip():
                 yield line, raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
         fresh = raw.endswith(b"\n")
+
+
+def _listed_objects(stream: BinaryIO, shown: str) -> Iterator[tuple[int, bytes]]:
+    """Give the elements of one JSON list, each as it is written, with the line that it begins in.
+
+    Raises:
+        ExportError: The list is not whole: what follows a flaw could not be told apart.
+    """
+    try:
+        yield from _elements(codecs.getreader("utf-8-sig")(stream))
+    except (ValueError, RecursionError) as error:
+        raise ExportError(
+            "damaged_archive", path=shown, kind="JSON", reason=_first_line(error)
+        ) from error
+
+
+def _elements(reader: codecs.StreamReader) -> Iterator[tuple[int, bytes]]:
+    decoder, text, place, line, separator = json.JSONDecoder(), "", 0, 1, "["
+    while True:
+        text, place, line = _next_mark(reader, text, place, line)
+        if text[place] == "]" and separator == ",":
+            break
+        if text[place] != separator:
+            raise ValueError(f"line {line} has {text[place]!r} where {separator!r} belongs")
+        separator = ","
+        text, place, line = _next_mark(reader, text, place + 1, line)
+        while (end := _end_of(decoder, text, place)) is None:
+            more = reader.read(max(JSON_READ, len(text)))
+            if not more or len(text) - place > MAX_RECORD_BYTES:
+                raise ValueError(f"the element of line {line} does not end")
+            text, place = text[place:] + more, 0
+        # Line breaks stand between tokens only: within a text JSON escapes them.
+        yield line, text[place:end].replace("\r", " ").replace("\n", " ").encode()
+        line += text.count("\n", place, end)
+        place = end
+    text = text[place + 1 :]
+    while not text.strip(" \t\r\n"):
+        if not (text := reader.read(JSON_READ)):
+            return
+    raise ValueError(f"more stands behind the list, which ends in line {line}")
+
+
+def _next_mark(
+    reader: codecs.StreamReader, text: str, place: int, line: int
+) -> tuple[str, int, int]:
+    """Skip blanks, and read on where the text ends."""
+    while True:
+        blank = BLANKS.match(text, place)
+        assert blank is not None
+        line += text.count("\n", place, blank.end())
+        if blank.end() < len(text):
+            return text, blank.end(), line
+        text, place = reader.read(JSON_READ), 0
+        if not text:
+            raise ValueError("the list does not end")
+
+
+def _end_of(decoder: json.JSONDecoder, text: str, place: int) -> int | None:
+    """Give where an object ends; None where it does not end in this text."""
+    if text[place] != "{":
+        raise ValueError(f"{text[place : place + 20]!r} is no object")
+    try:
+        return decoder.raw_decode(text, place)[1]
+    except json.JSONDecodeError:
+        return None
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:
