@@ -1,6 +1,7 @@
 """`rd-import forget`: a person leaves ledger, run folders, audits and rejected files, and does not come back."""
 
 import io
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -151,3 +152,26 @@ def test_an_empty_state_has_nothing_to_forget(rd_import: Command) -> None:
     done = rd_import("forget", ANA, "--yes")
     assert done.code == 2
     assert "ledger" in done.err
+
+
+def test_run_folders_are_kept_no_longer_than_was_set(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a run whose rows still wait; only folders that are runs, and only old ones."""
+    path = save(tmp_path / "orders.csv", orders(2))
+    old = rd_import("check", path, *TYPE, "--keep", "--json").json["run_id"]
+    young = rd_import("check", path, *TYPE, "--keep", "--json").json["run_id"]
+    runs = tmp_path / "state" / "rd-import" / "runs"
+    (runs / "mine").mkdir()
+    (runs / "mine" / "run.json").write_text("{}", "utf-8")
+    for name in (old, "mine"):
+        os.utime(runs / name / "run.json", (0, 0))
+    rd_import("check", path, *TYPE)
+    assert (runs / old).is_dir()
+    monkeypatch.setenv("RD_IMPORT_KEEP_DAYS", "30")
+    rd_import("check", path, *TYPE)
+    assert not (runs / old).exists()
+    assert (runs / young).is_dir()
+    assert (runs / "mine").is_dir()
+    monkeypatch.setenv("RD_IMPORT_KEEP_DAYS", "for ever")
+    assert rd_import("check", path, *TYPE).code == 2
