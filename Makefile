@@ -73,8 +73,8 @@ lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 bench: $(VENV)/dev.stamp ## measure rd-import and what else people use side by side; writes docs/performance.md
 	@test -d $(VENV)-bench || $(BIN)/python -m venv $(VENV)-bench
 	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install "pip>=25.1"
-	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --group bench
-	$(BIN)/python bench/run.py --peers $(VENV)-bench/bin/python
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install --group bench -e .
+	$(BIN)/python bench/run.py --python $(VENV)-bench/bin/python
 	$(BIN)/python bench/page.py
 
 wheel: $(VENV)/dev.stamp ## build dist/*.whl

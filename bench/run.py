@@ -31,11 +31,11 @@ import orders
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
-RD_IMPORT = (sys.executable, "-c", "from rd_import.cli import main; main()")
+RD_IMPORT = ("-c", "from rd_import.cli import main; main()")
 RENAMES = tuple(
     word for name, column in orders.FIELDS.items() for word in ("--rename", f"{name}={column}")
 )
-TYPE = ("--type", "ECOMMERCE_ORDER_PLACED", *RENAMES, "--json")
+TYPE = ("--type", "ECOMMERCE_ORDER_PLACED", *RENAMES, "--past", "send", "--json")
 NEEDS = {"dlt": "dlt", "singer-sdk": "singer_sdk", "csv + orjson": "orjson"}
 
 
@@ -100,10 +100,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a bench works: `peers` is the Python that has dlt and the singer SDK."""
+    """Where a bench works: `python` has rd-import and, to be measured too, what it is compared with."""
 
     folder: Path
-    peers: Path
+    python: Path
     port: int = 8765
 
     def export(self, case: Case) -> Path:
@@ -120,9 +120,10 @@ class Bench:
     def command(self, case: Case, contender: str, work: Path) -> list[str]:
         """Give the words that start a contender; `work` is a folder of its own."""
         export, batch = str(self.export(case)), self.url("/platform/events/batch")
-        python = str(self.peers)
+        python = str(self.python)
+        ours = [python, *RD_IMPORT]
         commands: dict[str, list[str]] = {
-            "check": [*RD_IMPORT, "check", export, *TYPE, "--run-dir", str(work)],
+            "check": [*ours, "check", export, *TYPE, "--run-dir", str(work)],
             "itertuples": [python, str(PEERS / "itertuples.py"), export, *case.way],
             "naive": [python, str(PEERS / "naive.py"), export, batch, str(work / "a.parquet")],
             "csv + orjson": [python, str(PEERS / "csv_orjson.py"), export, *case.way]
@@ -136,7 +137,7 @@ class Bench:
             return commands["check"]
         ledger = self.folder / "ledger.db" if case.again else work / "ledger.db"
         return (
-            [*RD_IMPORT, "import", export, *TYPE, "--run-dir", str(work), "--yes"]
+            [*ours, "import", export, *TYPE, "--run-dir", str(work), "--yes"]
             + ["--base-url", self.url(""), "--ledger", str(ledger)]
             + ["--audit", str(work / "audit.parquet")]
             + (["--rate", str(case.rate)] if case.rate else [])
@@ -278,7 +279,7 @@ def available(bench: Bench, name: str) -> bool:
     """Tell whether a contender is installed."""
     module = NEEDS.get(name, "pandas")
     found = subprocess.run(
-        [str(bench.peers), "-c", f"import {module}"], capture_output=True, check=False
+        [str(bench.python), "-c", f"import {module}"], capture_output=True, check=False
     )
     return name == "check" or found.returncode == 0
 
@@ -296,7 +297,7 @@ def main() -> None:
     words.add_argument("--cases", nargs="*", choices=CASES, metavar="CASE", help=", ".join(CASES))
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--rows", type=int, help="another number of rows: to try the bench itself")
-    words.add_argument("--peers", type=Path, default=Path(sys.executable))
+    words.add_argument("--python", type=Path, default=Path(sys.executable))
     words.add_argument("--folder", type=Path, help="for the files; default: a temporary one")
     words.add_argument("--port", type=int, default=8765)
     words.add_argument("--results", type=Path, default=HERE / "results.json")
@@ -305,7 +306,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
-        bench = Bench(folder, asked.peers, asked.port)
+        bench = Bench(folder, asked.python, asked.port)
         for name in asked.cases or [one.name for one in CASES.values() if one.by_default]:
             case = CASES[name]
             if asked.rows:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from generated import AWKWARD, CURRENT, Cells, sifted, valid_rows
 from rd_import.encode import encode, identity_text
+from rd_import.key_line import key_of as plain_key
 from rd_import.mapping import map_row, map_rows
 from rd_import.run_folder import RunFolder
 from rd_import.values import ENCODED_SCHEMA, EVENT, OCCURRENCE, ROW, RowGroup, Sifted
@@ -292,3 +293,32 @@ def test_rows_whose_identity_is_the_same_in_canonical_form_are_counted_as_equals
         map_rows(Sifted(counted, before.problems), SALE), SALE, namespace="", max_body=200_000
     )
     assert after.kept.table["event_key"].n_unique() == 2
+
+
+@pytest.mark.parametrize("event_type", CURRENT, ids=lambda one: one.name)
+@given(st.data(), st.text(max_size=5))
+@settings(max_examples=10)
+def test_keys_are_those_of_the_plain_definition(
+    event_type: EventType, data: st.DataObject, namespace: str
+) -> None:
+    """Audits rebuild a ledger by `key_of`; what is sent is keyed column by column."""
+    rows = data.draw(st.lists(valid_rows(event_type), min_size=1, max_size=4))
+    occurrences = data.draw(st.lists(st.integers(1, 9), min_size=len(rows), max_size=len(rows)))
+    table, _ = encoded(event_type, rows, namespace=namespace, occurrences=occurrences)
+    assert table["event_key"].to_list() == [
+        plain_key(event_type.name, namespace, identity, number)
+        for identity, number in zip(table["identity"], occurrences, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("event_type", CURRENT, ids=lambda one: one.name)
+@given(st.data())
+@settings(max_examples=10)
+def test_the_bytes_of_an_event_do_not_hang_on_its_neighbours(
+    event_type: EventType, data: st.DataObject
+) -> None:
+    """Columns without a null take a shorter way than those with one."""
+    rows = data.draw(st.lists(valid_rows(event_type), min_size=1, max_size=4))
+    together, _ = encoded(event_type, rows)
+    alone = [encoded(event_type, [row])[0]["body"][0] for row in rows]
+    assert together["body"].to_list() == alone

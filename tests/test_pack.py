@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -128,3 +129,24 @@ def test_the_preview_counts_the_bodies_that_pack_fills(groups: list[list[int]], 
     ]
     assert packing.requests == len(bodies)
     assert packing.bytes == sum(map(len, bodies))
+
+
+@pytest.mark.parametrize(
+    ("smallest", "largest", "most"),
+    [(350, 450, 1.01), (3_500, 4_500, 1.04)],
+    ids=["ordinary orders", "events of 4 kB"],
+)
+def test_requests_are_hardly_more_than_the_bytes_need(
+    smallest: int, largest: int, most: float
+) -> None:
+    """Requests are the clock of an account: what bodies leave empty is waited for."""
+    lengths = np.random.default_rng(7).integers(
+        smallest, largest, 100_000 if largest < 500 else 10_000
+    )
+    packing = _Packing(LIMIT, one_each=False)
+    packing.add(lengths)
+    assert packing.requests <= most * math.ceil(packing.bytes / LIMIT)
+    events = sized(*lengths[:5_000].tolist())
+    batches = list(pack(events, max_bytes=LIMIT))
+    sent = sum(len(body_of(one.body for one in batch.events)) for batch in batches)
+    assert len(batches) <= most * math.ceil(sent / LIMIT) + 1  # the last one is as full as it comes

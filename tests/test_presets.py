@@ -68,6 +68,14 @@ def header(preset: Preset) -> list[str]:
     return list(export.facts.columns)
 
 
+def mojibake(name: str) -> str:
+    """Read UTF-8 as cp1252, as a spreadsheet does with a file that has no mark; as far as that code page goes."""
+    try:
+        return name.encode().decode("cp1252")
+    except ValueError:
+        return name
+
+
 @pytest.mark.parametrize("preset", [one for one in ALL if one.recognise], ids=lambda one: one.id)
 def test_a_header_is_of_its_own_preset_and_of_no_other(preset: Preset) -> None:
     """Whatever the case and order of its columns, and with columns that a plugin or a person added."""
@@ -75,6 +83,7 @@ def test_a_header_is_of_its_own_preset_and_of_no_other(preset: Preset) -> None:
     assert fitting(columns) == (preset,)
     assert recognise([one.upper() for one in reversed(columns)]) is preset
     assert recognise(["Observações internas", *columns, "Minha coluna"]) is preset
+    assert recognise([mojibake(one) for one in columns]) is preset
 
 
 @pytest.mark.parametrize("preset", ALL, ids=lambda one: one.id)

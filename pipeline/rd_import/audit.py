@@ -89,6 +89,7 @@ NAMES_OF_PEOPLE: Final = {
     "linkedin",
     "company_address",
 }
+NO_ROW: Final = 2**32 - 1
 FORGOTTEN: Final = "rd-import forget: this person was erased and gets nothing"
 REJECTED: Final = {"invalid", "refused"}
 
@@ -163,8 +164,8 @@ def write_audit(
             pq.ParquetWriter(file, AUDIT_SCHEMA, compression="zstd") as writer,
         ):
             records = folder.records()
-            for rows in folder.placed_rows():
-                table = merge.rows(rows)
+            for rows, flaws in folder.flawed_rows():
+                table = merge.rows(rows, flaws)
                 states.update(dict(table["state"].value_counts().iter_rows()))
                 resolved += table.filter(
                     pl.col("resolved_as").is_in(["left", "confirmed"]), state="unknown"
@@ -201,9 +202,6 @@ class _Merge:
         self._stopped = stopped or "the run ended before its turn"
         self._requests = list(ledger.requests_of(folder.run_id)) if ledger else []
         self._refusals = ledger.refusals_of(folder.run_id) if ledger else {}
-        self._problems = (
-            folder.problems().filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
-        )
         self._decisions = Decisions.from_facts(folder.facts["decisions"])
         self._weak = bool(folder.facts["weak_identity"])
         types = folder.facts["event_types"]
@@ -225,7 +223,7 @@ class _Merge:
             self._position[ordinals] = np.arange(len(ordinals))
             self._attempts[ordinals] += 1
         self._request_columns = _request_columns(self._requests)
-        self._bad_events = self._events_with_problems()
+        self._first_bad = self._first_flaws()
 
     def metadata(self) -> dict[str, str]:
         """Give the run's facts and one entry per request, for the file's key-value metadata."""
@@ -253,10 +251,12 @@ class _Merge:
             "rd_import.assumption": "a refused request has accepted none of its events",
         }
 
-    def rows(self, placed: pl.DataFrame) -> pl.DataFrame:
-        """Give the audit's lines of one group of rows."""
+    def rows(self, placed: pl.DataFrame, flaws: pl.DataFrame) -> pl.DataFrame:
+        """Give the audit's lines of one group of rows, which have these flaws."""
         events = self._events(placed)
-        problems = pl.DataFrame(self._problem_lines(placed), schema=_PROBLEM_SCHEMA, orient="row")
+        problems = pl.DataFrame(
+            self._problem_lines(placed, flaws), schema=_PROBLEM_SCHEMA, orient="row"
+        )
         paths = pl.Series(self._paths, dtype=pl.String)
         table = (
             placed.join(events, on=EVENT, how="left", maintain_order="left")
@@ -274,23 +274,24 @@ class _Merge:
             chosen.append((pl.coalesce(found) if found else pl.lit(None)).cast(dtype).alias(name))
         return table.select(chosen)
 
-    def _events_with_problems(self) -> dict[int, tuple[int, int]]:
-        """Give each invalid event's first bad row: its ordinal, and its index among the problems."""
-        bad = self._problems.with_row_index("at").select(ROW, "at")
-        found: dict[int, tuple[int, int]] = {}
-        if bad.is_empty():
-            return found
-        for placed in self._folder.placed_rows():
-            hits = placed.filter(pl.col(EVENT).is_not_null()).join(
-                bad, on=ROW, how="inner", maintain_order="left"
-            )
-            for event, row, at in hits.select(EVENT, ROW, "at").iter_rows():
-                found.setdefault(event, (row, at))
-        return found
+    def _first_flaws(self) -> np.ndarray:
+        """Give each event's first bad row: (event ordinals,) uint32, `NO_ROW` where it has none."""
+        first = np.full(int(self._folder.facts["event_ordinals"]), NO_ROW, dtype=np.uint32)
+        for placed, flaws in self._folder.flawed_rows():
+            if flaws.is_empty():
+                continue
+            bad = flaws.filter(pl.col("fatal"))[ROW].unique()
+            hit = placed.filter(pl.col(EVENT).is_not_null() & pl.col(ROW).is_in(bad.implode()))
+            np.minimum.at(first, hit[EVENT].to_numpy(), hit[ROW].to_numpy())
+        return first
 
-    def _problem_lines(self, placed: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+    def _problem_lines(
+        self, placed: pl.DataFrame, flaws: pl.DataFrame
+    ) -> Iterator[tuple[Any, ...]]:
         """Give the reason of each invalid row: its own, or that of a sibling in the same event."""
-        if self._problems.is_empty():
+        fatal = flaws.filter(pl.col("fatal")).unique(ROW, keep="first", maintain_order=True)
+        siblings = self._siblings(placed, fatal)
+        if fatal.is_empty() and siblings.is_empty():
             return
         places = {
             row: (self._paths[export], number, line)
@@ -298,12 +299,9 @@ class _Merge:
                 ROW, "export", "row_number", "line_number"
             ).iter_rows()
         }
-        own = placed.join(self._problems, on=ROW, how="inner", maintain_order="left")
-        named = set()
-        for row, code, field, value, limit in own.select(
+        for row, code, field, value, limit in fatal.select(
             ROW, "code", "field", "value", "limit"
         ).iter_rows():
-            named.add(row)
             place = self._place_of(int(limit), places) if code in NAMES_A_ROW else ""
             what, hint = messages.problem(
                 code,
@@ -323,12 +321,7 @@ class _Merge:
                 hint,
                 str(limit) if code == "FILTERED" else f"{code} before sending",
             )
-        if not self._bad_events:
-            return
-        for row, event in placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT).iter_rows():
-            if row in named or event not in self._bad_events:
-                continue
-            sibling, _ = self._bad_events[event]
+        for row, sibling in siblings.iter_rows():
             what, hint = messages.problem(
                 "SIBLING_INVALID",
                 field=None,
@@ -347,6 +340,13 @@ class _Merge:
                 hint,
                 "SIBLING_INVALID before sending",
             )
+
+    def _siblings(self, placed: pl.DataFrame, fatal: pl.DataFrame) -> pl.DataFrame:
+        """Give the rows without a flaw whose event has one, each with the event's first bad row."""
+        rows = placed.filter(pl.col(EVENT).is_not_null()).select(ROW, EVENT)
+        bad = pl.Series("bad", self._first_bad[rows[EVENT].to_numpy()])
+        rows = rows.select(ROW).with_columns(bad).filter(bad != NO_ROW)
+        return rows.filter(~pl.col(ROW).is_in(fatal[ROW].implode()))
 
     def _place_of(self, row: int, places: Mapping[int, tuple[str, int, int | None]]) -> str:
         if row not in places:

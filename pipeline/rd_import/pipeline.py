@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
 import polars as pl
 
 from rd_import import messages
@@ -198,7 +199,9 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack, watched: Watched | None) 
         with folder.writer() as writer:
             rows = survey.matched(ahead(read(plan.exports)), writer, watched)
             groups = gather(rows, by=plan.by, scratch=folder.path, own=plan.own)
-            for parts in ahead(_events(groups, plan, survey, writer, counts, watched)):
+            made = ahead(_events(groups, plan, survey, writer, counts, watched))
+            for problems, parts in made:
+                writer.keep_problems(problems)
                 _keep_events(parts, plan, writer, job)
             writer.finish()
         folder.save_facts(_facts(job, plan, survey, writer, counts, clock.now()))
@@ -222,12 +225,11 @@ def _events(
     writer: FolderWriter,
     counts: _Counts,
     watched: Watched | None,
-) -> Iterator[list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]]]:
+) -> Iterator[tuple[pl.DataFrame, list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]]]]:
     """Type, number, validate and map groups of whole events, type by type; with the problems known before."""
     said = plan.said
     for group in groups:
         chosen = choose(group, plan.choice)
-        writer.keep_problems(chosen.problems)
         counts.add_ordinals(group)
         parts = []
         for event_type, rows in chosen.rows:
@@ -253,7 +255,7 @@ def _events(
             counts.add_legal_bases(valid.kept)
             limit = said.items_over_limit or "refuse"
             parts.append((event_type, known, map_rows(valid, event_type, items_over_limit=limit)))
-        yield parts
+        yield chosen.problems, parts
 
 
 def _keep_events(
@@ -372,7 +374,11 @@ def explanation(
 ) -> dict[str, Any]:
     """Give what is known of a followed row, as plain values."""
     [placed] = _rows_of(folder, watched.row - 1)
-    problems = folder.problems().filter(pl.col(ROW) == watched.row - 1)
+    [problems] = [
+        flaws.filter(pl.col(ROW) == watched.row - 1)
+        for rows, flaws in folder.flawed_rows()
+        if rows[ROW][0] <= watched.row - 1 <= rows[ROW][-1]
+    ]
     found = {
         "place": f"{Path(folder.facts['exports'][0]['path']).name}, row {watched.row}",
         "row_number": watched.row,
@@ -1150,20 +1156,18 @@ def _export_facts(export: Export) -> dict[str, Any]:
 
 def _invalid_rows(folder: RunFolder) -> int:
     """Count the rows that will not go: flawed ones and their siblings."""
-    bad_rows = (
-        folder.problems().filter(pl.col("fatal") & ~pl.col("code").is_in(LEFT_OUT))["#row"].unique()
-    )
-    if bad_rows.is_empty():
-        return 0
-    hits = (
-        placed.filter(pl.col("#row").is_in(bad_rows.implode()))[EVENT].drop_nulls()
-        for placed in folder.placed_rows()
-    )
-    events = pl.concat([pl.Series(EVENT, [], dtype=pl.UInt32), *hits]).unique()
-    return sum(
-        placed.filter(
-            pl.col("#row").is_in(bad_rows.implode()) | pl.col(EVENT).is_in(events.implode())
-        ).height
+    bad_events = np.zeros(int(folder.facts["event_ordinals"]), dtype=bool)
+    alone = 0  # rows that belong to no event, being unreadable
+    for placed, flaws in folder.flawed_rows():
+        fatal = flaws.filter(pl.col("fatal") & ~pl.col("code").is_in(LEFT_OUT))[ROW]
+        if len(fatal):
+            events = placed.filter(pl.col(ROW).is_in(fatal.implode()))[EVENT]
+            alone += events.null_count()
+            bad_events[events.drop_nulls().to_numpy()] = True
+    if not bad_events.any():
+        return alone
+    return alone + sum(
+        int(bad_events[placed[EVENT].drop_nulls().to_numpy()].sum())
         for placed in folder.placed_rows()
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -215,8 +216,11 @@ def _by_type(folder: RunFolder) -> dict[str, int]:
 
 def _filtered(folder: RunFolder) -> dict[str, int]:
     """Count the rows that each rule leaves out."""
-    hit = folder.problems().filter(pl.col("code") == "FILTERED")
-    return dict(hit.group_by("limit", maintain_order=True).len().iter_rows())
+    found: Counter[str] = Counter()
+    for problems in folder.problems():
+        hit = problems.filter(pl.col("code") == "FILTERED")
+        found.update(dict(hit.group_by("limit", maintain_order=True).len().iter_rows()))
+    return dict(found)
 
 
 def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
@@ -232,9 +236,6 @@ def _contacts(hashes: list[np.ndarray], limit: int) -> tuple[int, int]:
 
 
 def _causes(folder: RunFolder) -> list[Cause]:
-    problems = folder.problems().filter(~pl.col("code").is_in(LEFT_OUT))
-    if problems.is_empty():
-        return []
     own_limit = pl.col("code").is_in(
         [
             *NAMES_A_ROW,
@@ -245,13 +246,30 @@ def _causes(folder: RunFolder) -> list[Cause]:
             *REMARKS,
         ]
     )
-    shared = problems.with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
-    causes = shared.group_by("code", "field", "rule", "fatal", maintain_order=True).agg(
-        pl.col(ROW).n_unique().alias("rows"),
-        pl.col(ROW).unique(maintain_order=True).head(EXAMPLES).alias("first"),
-        pl.col("value").drop_nulls().unique(maintain_order=True).head(EXAMPLES).alias("values"),
-        pl.col("value").first().alias("value"),
-        pl.col("limit").first().alias("limit"),
+    same = ("code", "field", "rule", "fatal")
+    parts = [
+        problems.filter(~pl.col("code").is_in(LEFT_OUT))
+        .with_columns(pl.when(~own_limit).then(pl.col("limit")).alias("rule"))
+        .group_by(same, maintain_order=True)
+        .agg(
+            pl.col(ROW).n_unique().alias("rows"),
+            pl.col(ROW).unique(maintain_order=True).head(EXAMPLES).alias("first"),
+            pl.col("value").drop_nulls().unique(maintain_order=True).head(EXAMPLES).alias("values"),
+            pl.col("value").first().alias("value"),
+            pl.col("limit").first().alias("limit"),
+        )
+        for problems in folder.problems()
+    ]
+    if not any(part.height for part in parts):
+        return []
+    listed = {
+        name: pl.col(name).explode(empty_as_null=False).unique(maintain_order=True).head(EXAMPLES)
+        for name in ("first", "values")
+    }
+    causes = (
+        pl.concat(parts)
+        .group_by(same, maintain_order=True)
+        .agg(pl.col("rows").sum(), *listed.values(), pl.col("value", "limit").first())
     )
     wanted = {row for rows in causes["first"] for row in rows}
     wanted |= set(

@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +50,8 @@ ERASED: Final = "[erased]"
 NO_EVENT: Final = 2**32 - 1  # while the first half runs; null once it is written
 BODY_COLUMNS: Final = ("body", "email", "identity")
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
+FLAWS_IN_MEMORY: Final = 20_000  # lines; beyond, they wait on disk until they are sorted
+ROWS_SORTED: Final = 100_000  # rows whose flaws are sorted at a time
 SWEPT_AFTER_S: Final = 86_400
 RUN_NAME: Final = re.compile(r"\d{4}-\d{2}-\d{2}-[a-z2-9]{6}")
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no letters that are mistaken for digits
@@ -190,9 +192,23 @@ class RunFolder:
         """Give export, row and line number while the first half runs; `placed_rows` takes their place."""
         return self._batches("places")
 
-    def problems(self) -> pl.DataFrame:
-        """Give every flaw, sorted by row."""
-        return pl.concat([pl.DataFrame(schema=PROBLEM_SCHEMA), *self._batches("problems")])
+    def problems(self) -> Iterator[pl.DataFrame]:
+        """Give every flaw, sorted by row, in batches of which no two have flaws of the same row."""
+        return self._batches("problems")
+
+    def flawed_rows(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Give `placed_rows`, each batch with the flaws of its rows."""
+        batches = self._batches("problems")
+        waiting = pl.DataFrame(schema=PROBLEM_SCHEMA)
+        for placed in self.placed_rows():
+            last = placed[ROW][-1]
+            while (waiting.is_empty() or waiting[ROW][-1] < last) and (
+                more := next(batches, None)
+            ) is not None:
+                waiting = pl.concat([waiting, more])
+            here = waiting[ROW].search_sorted(last, side="right")
+            yield placed, waiting.head(here)
+            waiting = waiting.slice(here)
 
     def planned(self) -> Iterator[pl.DataFrame]:
         """Give events without their bodies, in order of first occurrence."""
@@ -247,15 +263,15 @@ class RunFolder:
 
     def forget_contents(self, masked: Callable[[str | None, str | None], str | None]) -> None:
         """Remove what is people's data once nothing waits to be sent: records and bodies; wrong cells are masked."""
-        problems = self.problems()
-        values = [
-            masked(field, value)
-            for field, value in zip(problems["field"], problems["value"], strict=True)
-        ]
-        if problems.height:
+        if (self.path / "problems.arrow").exists():
             with FolderWriter(self) as writer:
-                shown = problems.with_columns(pl.Series("value", values, dtype=pl.String))
-                writer.write("problems.new", shown.to_arrow())
+                for problems in self.problems():
+                    values = [
+                        masked(field, value)
+                        for field, value in zip(problems["field"], problems["value"], strict=True)
+                    ]
+                    shown = problems.with_columns(pl.Series("value", values, dtype=pl.String))
+                    writer.write("problems.new", shown.to_arrow())
             (self.path / "problems.new.arrow").replace(self.path / "problems.arrow")
         for name in ("source", "bodies"):
             (self.path / f"{name}.arrow").unlink(missing_ok=True)
@@ -321,13 +337,18 @@ class RunFolder:
         """Remove the whole folder."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _batches(self, name: str) -> Iterator[pl.DataFrame]:
+    def flaws(self, wanted: Collection[int]) -> Iterator[pl.DataFrame]:
+        """Give flaws as they were found, while the first half runs: the batches with these numbers."""
+        return self._batches("flaws", wanted)
+
+    def _batches(self, name: str, wanted: Collection[int] | None = None) -> Iterator[pl.DataFrame]:
         path = self.path / f"{name}.arrow"
         if not path.exists():
             return
         with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
             for number in range(reader.num_record_batches):
-                yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
+                if wanted is None or number in wanted:
+                    yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
 
 
 def private_file(path: Path) -> Any:
@@ -356,6 +377,9 @@ class FolderWriter:
     _files: dict[str, tuple[Any, pa.ipc.RecordBatchFileWriter]] = field(default_factory=dict)
     _numbered: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     _problems: list[pl.DataFrame] = field(default_factory=list)
+    _flawed: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # first and last row of each batch of `flaws.arrow`
     _seen: "_Occurrences" = field(default_factory=lambda: _Occurrences())  # noqa: PLW0108 -- the class stands below
 
     def __enter__(self) -> Self:
@@ -400,6 +424,16 @@ class FolderWriter:
         """Write down flaws."""
         if problems.height:
             self._problems.append(problems)
+            if sum(one.height for one in self._problems) > FLAWS_IN_MEMORY:
+                self._write_flaws()
+
+    def _write_flaws(self) -> None:
+        if self._problems:
+            problems = pl.concat(self._problems, rechunk=True)
+            self._problems.clear()
+            rows = problems[ROW].to_numpy()
+            self._flawed.append((int(rows.min()), int(rows.max())))
+            self.write("flaws", problems.to_arrow())
 
     def keep_events(self, group: EncodedGroup) -> None:
         """Write down what would be sent."""
@@ -428,9 +462,25 @@ class FolderWriter:
             self.write("rows", placed.to_arrow())
             first += places.height
         (self.folder.path / "places.arrow").unlink(missing_ok=True)
-        if self._problems:
-            problems = pl.concat(self._problems).sort(ROW, maintain_order=True)
-            self.write("problems", problems.to_arrow())
+        self._sort_flaws()
+
+    def _sort_flaws(self) -> None:
+        """Write the flaws in input order, some rows after the other."""
+        self._write_flaws()
+        self._close("flaws")
+        for first in range(0, self.rows, ROWS_SORTED) if self._flawed else ():
+            last = first + ROWS_SORTED - 1
+            here = {
+                at for at, (low, high) in enumerate(self._flawed) if low <= last and high >= first
+            }
+            parts = [
+                batch.filter(pl.col(ROW).is_between(first, last))
+                for batch in self.folder.flaws(here)
+            ]
+            if any(part.height for part in parts):
+                problems = pl.concat(parts, rechunk=True).sort(ROW, maintain_order=True)
+                self.write("problems", problems.to_arrow())
+        (self.folder.path / "flaws.arrow").unlink(missing_ok=True)
 
     def _close(self, name: str) -> None:
         if name in self._files:

@@ -184,11 +184,12 @@ def _prepared(
         known = [one for one in names if one in events.columns]
         yield from _batches("event", events.select(known), job)
     at = pa.chunked_array(positions, pa.int64()).to_numpy()
-    problems = folder.problems().filter(pl.col("fatal"))
-    where = pl.Series("position", at[problems[ROW].to_numpy()], dtype=pl.Int64)
-    yield from _batches(
-        "rejection", problems.select("code", "field", "value").with_columns(where), job
-    )
+    for flaws in folder.problems():
+        fatal = flaws.filter(pl.col("fatal"))
+        where = pl.Series("position", at[fatal[ROW].to_numpy()], dtype=pl.Int64)
+        yield from _batches(
+            "rejection", fatal.select("code", "field", "value").with_columns(where), job
+        )
     findings = [
         json.dumps(one)
         for export in folder.facts["exports"]
