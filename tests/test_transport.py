@@ -1,6 +1,9 @@
 """Where requests may go, and what a mapping file may be."""
 
+import contextlib
+import gzip
 import http.server
+import resource
 import ssl
 import subprocess
 import threading
@@ -12,10 +15,11 @@ import pytest
 
 from conftest import Command
 from rd_import.auth import Credentials, FileStore
+from rd_import.errors import ServiceError
 from rd_import.job import Account
-from rd_import.outcome import NotAccepted, judge
+from rd_import.outcome import NotAccepted, Unknown, judge
 from rd_import.sandbox import Sandbox
-from rd_import.service import RdStation
+from rd_import.service import LARGEST_ANSWER, RdStation
 from rig import TYPE, orders, save
 
 
@@ -118,3 +122,51 @@ def test_a_mapping_file_is_bounded(tmp_path: Path, rd_import: Command) -> None:
         done = rd_import("check", path, *TYPE, "--map", mapping)
         assert done.code == 2
         assert why in done.err
+
+
+class _Bomb(http.server.BaseHTTPRequestHandler):
+    """Answers every request with little that unpacks to much."""
+
+    protocol_version = "HTTP/1.1"
+    answer = gzip.compress(b"a" * (32 << 20)) * 20
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.answer)
+
+    do_GET = do_POST  # noqa: N815 -- the base class calls it so
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
+        pass
+
+
+def test_an_answer_that_unpacks_without_end_is_not_unpacked(
+    tmp_path: Path, elsewhere: http.server.ThreadingHTTPServer
+) -> None:
+    """640 MB in 600 kB, for events, for a token, and from a server that claims to be a sandbox."""
+    elsewhere.RequestHandlerClass = _Bomb
+    url = f"http://127.0.0.1:{elsewhere.server_address[1]}"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for account in (
+        Account(token="a" * 20, base_url=url),
+        Account(client_id="a", client_secret="b", refresh_token="c", base_url=url),  # noqa: S106 -- none
+    ):
+        credentials = Credentials(
+            account, store=lambda: FileStore(tmp_path / "t"), lock=tmp_path / "l"
+        )
+        service = RdStation(account, credentials)
+        assert service.instance() is None
+        if account.token:
+            seen = service.post([b"{}"], time.time())
+            assert len(seen.body) <= LARGEST_ANSWER
+            assert isinstance(judge(seen, 1), Unknown)
+        else:
+            with pytest.raises(ServiceError):
+                service.ready()
+        service.close()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
