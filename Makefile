@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format catalogue lock bench fuzz wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue gallery pictures lock bench fuzz wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -24,15 +24,16 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not strace and not postgres and not airflow and not spark and not s3"
+	$(BIN)/pytest -n $(WORKERS) -m "not browser and not slow and not strace and not postgres and not airflow and not spark and not s3"
 
 test-all: test $(SCHEDULERS)/stamp ## test, then run the slow tests and those that need PostgreSQL, Airflow, Spark and S3
 	@missing=; \
 	command -v strace >/dev/null || missing+=' strace'; \
+	command -v chromium >/dev/null || missing+=' chromium'; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=' postgresql'; \
 	command -v java >/dev/null || missing+=' default-jre-headless'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
-	$(BIN)/pytest -n $(WORKERS) -m "slow or strace or postgres"
+	$(BIN)/pytest -n $(WORKERS) -m "browser or slow or strace or postgres"
 	$(SCHEDULERS)/bin/pytest -n $(WORKERS) --dist loadfile -m "airflow or spark or s3"
 
 # uv installs in a third of pip's time, where it finds an index by itself.
@@ -63,6 +64,12 @@ format: $(VENV)/dev.stamp ## format the code and sort its imports
 
 catalogue: $(VENV)/dev.stamp ## bring the translations' entries up to date
 	$(BIN)/python tools/catalogue.py
+
+gallery: $(VENV)/dev.stamp ## run each documented failure, and write docs/gallery.md from the screens
+	$(BIN)/python tools/gallery.py
+
+pictures: $(VENV)/dev.stamp ## make the pictures of the READMEs from a real run; needs chromium
+	$(BIN)/python tools/pictures.py
 
 lock: $(VENV)/dev.stamp ## write the lock files again from pyproject.toml
 	$(PIP) install uv

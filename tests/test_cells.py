@@ -555,3 +555,32 @@ def test_what_a_cell_means_does_not_hang_on_its_neighbours(
     beside, more = typed("ECOMMERCE_ORDER_PLACED", {name: [*cells, other]})
     assert beside[name].head(len(cells)).to_list() == alone[name].to_list()
     assert [flaw for flaw in more if flaw[0] < len(cells)] == flaws
+
+
+@pytest.mark.parametrize(
+    ("duration", "cell", "seconds"),
+    [
+        ("m:ss", "01:32", 92),
+        ("h:mm", "01:32", 5520),
+        ("m:ss", "00:01:32", 92),
+        (None, "01:32", None),
+    ],
+)
+def test_a_length_of_two_parts_is_read_as_the_mapping_says(
+    duration: str | None, cell: str, seconds: int | None
+) -> None:
+    """`01:32` may be hours or minutes; without a word on it, it is neither."""
+    table = pl.DataFrame({ROW: [0], EVENT: [0], "call_duration": [cell]}).cast(
+        {ROW: pl.UInt32, EVENT: pl.UInt32}
+    )
+    form = CellFormat(columns={"call_duration": CellFormat(duration=duration)})
+    typed = type_cells(RowGroup(table), EVENT_TYPES["CALL_FINISHED"], form)
+    assert typed.kept.table["call_duration"].to_list() == [seconds]
+
+
+def test_a_legal_word_is_read_in_any_case() -> None:
+    table = pl.DataFrame({ROW: [0, 1], EVENT: [0, 1], "call_type": ["INBOUND", "internal"]}).cast(
+        {ROW: pl.UInt32, EVENT: pl.UInt32}
+    )
+    typed = type_cells(RowGroup(table), EVENT_TYPES["CALL_FINISHED"], CellFormat())
+    assert typed.kept.table["call_type"].to_list() == ["Inbound", "internal"]

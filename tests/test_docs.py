@@ -156,3 +156,21 @@ def test_both_lock_files_pin_the_same_versions() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX mode")
 def test_the_ci_script_can_be_run() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_examples_end_as_their_page_says(tmp_path: Path) -> None:
+    """Each command runs in a copy of the folder, and prints every line that the page shows below it."""
+    folder = tmp_path / "examples"
+    shutil.copytree(ROOT / "docs" / "examples", folder)
+    page = text_of("docs/examples/README.md")
+    steps = re.findall(
+        r"^```console\n(.+?)\n```\n+```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL
+    )
+    assert len(steps) == page.count("```console") > 6
+    for command, shown in steps:
+        words = shlex.split(command)
+        assert words[0] == "rd-import"
+        done = rd_import(*words[1:], cwd=folder, state=tmp_path / "state")
+        printed = re.sub(r"[ ]+", " ", done.stdout + done.stderr)
+        assert "Traceback" not in printed
+        assert [line for line in shown.splitlines() if line not in printed] == [], command

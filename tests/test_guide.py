@@ -96,6 +96,21 @@ def test_a_proposed_mapping_sends_what_the_flags_would(
     assert again.json["states"] == {"already_accepted": 2}
 
 
+def test_a_proposed_mapping_names_its_second_file(tmp_path: Path, rd_import: Command) -> None:
+    """The mapping stands beside the export, and finds the second file there or where it was."""
+    (tmp_path / "deals.csv").write_text("account,funnel_name\nAcme,default\n", encoding="utf-8")
+    (tmp_path / "people").mkdir()
+    for second in (tmp_path / "accounts.csv", tmp_path / "people" / "accounts.csv"):
+        second.write_text("account,email\nacme,ana@example.com\n", encoding="utf-8")
+        (tmp_path / "deals.toml").unlink(missing_ok=True)
+        words = ("--type", "SALE", "--lookup", second)
+        assert rd_import("map", tmp_path / "deals.csv", *words, "--json").json["missing"] == []
+        done = rd_import(
+            "check", tmp_path / "deals.csv", "--map", tmp_path / "deals.toml", "--json"
+        )
+        assert done.json["events"] == 1
+
+
 def test_on_a_terminal_the_mapping_asks_what_is_not_certain(shop: Path, tmp_path: Path) -> None:
     """The person chooses the type, says yes to a column that may be meant, and names one that is missing."""
     leader, follower = pty.openpty()
@@ -205,6 +220,7 @@ def test_a_bad_row_is_explained_by_what_is_wrong(tmp_path: Path, rd_import: Comm
         '{ column = "A", occurrence = 2, strip_prefix = "#", default = "x" }',
         '{ first_of = ["A", { json = "B", path = "c.d" }] }',
         '{ join = ["A", "B"], with = "" }',
+        '{ value = "x", when = { "a b" = "c" } }',
         '{ column = "A \\"b\\"", values = { "ç ã" = "x", ok = "y" }, other = "z", split = ";" }',
         '{ column = "A", per = "line_items.quantity", duration = "m:ss", scale = 0.01, sum = true }',
     ],

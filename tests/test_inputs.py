@@ -243,6 +243,47 @@ def test_json_lines_keep_digits_and_items(
     assert second["identifier"] == "007"
 
 
+def test_one_json_list_is_read_as_its_objects(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """Written over several lines, and longer than what is read at a time."""
+    orders = [
+        {**ORDER, "identifier": str(number), "name": f"Ana ]}},{{ \u2028 {'ã' * 5000}"}
+        for number in range(40)
+    ]
+    path = tmp_path / "orders.json"
+    path.write_text(json.dumps(orders, indent=2, ensure_ascii=False), "utf-8-sig")
+    done = rd_import(path, *TYPE, "--json", "--audit", tmp_path / "a.parquet")
+    assert done.json["states"] == {"accepted": 40}
+    assert [one.event["payload"]["name"] for one in sandbox.events()] == [
+        one["name"] for one in orders
+    ]
+    lines = path.read_text("utf-8-sig").split("\n")
+    assert [lines[row["line_number"] - 1] for row in done.audit] == ["  {"] * 40
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[{"email": "a"}, {"email": "b"', "does not end"),
+        ('[{"email": "a"}', "does not end"),
+        ('[{"email": "a"}\n{"email": "b"}]', "line 2 has '{' where ',' belongs"),
+        ('[{"email": "a"}, 7]', "'7]' is no object"),
+        ('[{"email": "a"}] x', "more stands behind the list"),
+        ('[{"email": ' + "[" * 200_000, "no whole JSON file"),
+    ],
+)
+def test_a_json_list_that_is_not_whole_is_refused(
+    text: str, reason: str, tmp_path: Path, rd_import: Command
+) -> None:
+    """What stands behind the flaw cannot be told apart, so nothing of it goes."""
+    path = tmp_path / "orders.json"
+    path.write_text(text, "utf-8")
+    done = rd_import("check", path, *TYPE)
+    assert done.code == 2
+    assert reason in done.err
+
+
 def test_parquet_keeps_digits_zones_and_nested_items(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
@@ -310,7 +351,7 @@ def test_parquet_files_of_other_projects_give_their_rows_or_a_clean_error(name: 
     code = (
         "import sys\nfrom rd_import.errors import ExportError\nfrom rd_import.job import Job\n"
         "from rd_import.read import find_exports, read\n"
-        "try:\n    found = find_exports(Job((sys.argv[1],), 'SALE'))\n"
+        "try:\n    found = find_exports(Job(exports=(sys.argv[1],), event_type='SALE'))\n"
         "    print(sum(group.rows.table.height for group in read(found)))\n"
         "except ExportError as error:\n    print('refused', error)\n"
     )

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import io
 import re
+import shlex
 import string
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from rd_import.catalogue import (
     speak,
     translate,
 )
-from rd_import.cli import help_texts
+from rd_import.cli import HELP_TEXTS
 from rd_import.errors import JobError
 
 ORDERS = SAMPLE_DATA / "orders.csv"
@@ -200,7 +201,57 @@ def test_no_text_stands_where_it_is_printed(module: str) -> None:
     ]
     apart = {
         "not an address",
-        *(text for _, _, _, text in help_texts()),
+        *(text for _, _, _, text in HELP_TEXTS),
     }  # a bad event of the probe
     sentences = [text for text in printed if re.search(r"[a-z]{2,} [a-z]{2,},? [a-z]{2,}", text)]
     assert [text for text in sentences if text not in apart] == []
+
+
+def test_every_command_has_an_example_that_can_be_typed() -> None:
+    from rd_import.cli import EXAMPLES, cli
+
+    commands = {
+        name if path is cli else f"ledger {name}": command
+        for path in (cli, cli.commands["ledger"])
+        for name, command in path.commands.items()  # type: ignore[attr-defined]
+        if name != "ledger"
+    }
+    assert set(EXAMPLES) == set(commands)
+    for path, lines in EXAMPLES.items():
+        for line in lines:
+            words = shlex.split(line)[1:]
+            own = path.split()
+            words = words[len(own) :] if words[: len(own)] == own else words
+            commands[path].make_context(path, words, resilient_parsing=True)
+
+
+def test_the_help_of_a_command_shows_its_examples(tmp_path: Path) -> None:
+    env = {"LC_ALL": "pt_BR.UTF-8"}
+    shown = rd_import("import", "--help", cwd=tmp_path, state=tmp_path, env=env).stdout
+    assert "Exemplos:\n    rd-import orders.csv --type ECOMMERCE_ORDER_PLACED\n" in shown
+    assert shown.index("Exemplos:") < shown.index("Códigos de saída")
+
+
+@pytest.mark.parametrize(
+    ("english", "portuguese"),
+    [
+        (
+            "the connection failed or broke after 4086 bytes of the body were asked for",
+            "a conexão falhou ou caiu depois de pedidos 4086 bytes do corpo",
+        ),
+        ("200 with 3 of 4 uuids", "200 com 3 de 4 uuids"),
+        ("no byte asked for: no connection in time", "nenhum byte pedido: sem conexão a tempo"),
+        ("Email is invalid.", "Email is invalid."),
+        ("429 RATE_LIMIT", "429 RATE_LIMIT"),
+    ],
+)
+def test_what_the_audit_proves_is_said_in_the_language_of_the_reader(
+    english: str, portuguese: str
+) -> None:
+    """What RD Station itself said stays as it was."""
+    assert messages.proof(english) == english
+    speak("pt-BR")
+    try:
+        assert messages.proof(english) == portuguese
+    finally:
+        speak("en")

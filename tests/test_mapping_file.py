@@ -10,24 +10,20 @@ import pytest
 from command_line import ROOT
 from rd_import.errors import JobError
 from rd_import.mapping_file import (
-    LANGUAGE,
-    PRESET,
-    RULE,
     Filter,
     Lookup,
     Mapping,
     Rule,
     TypeBy,
-    json_schema,
     parse_mapping,
     parse_preset,
     read_mapping,
 )
+from rd_import.mapping_language import LANGUAGE, PRESET, RULE, json_schema
 from rd_import.match import takes
 from rdstation_events import EVENT_TYPES
 
 WHOLE = """
-type   = "ECOMMERCE_ORDER_PLACED"
 source = "loja-sp"
 key    = ["Order ID"]
 omit   = ["mobile_phone"]
@@ -74,7 +70,8 @@ take  = { email = "E-mail", name = "Nome" }
 
 def test_every_part_of_the_language_becomes_a_value() -> None:
     found = parse_mapping(WHOLE, "shop.toml", folder=Path("/files"))
-    assert found.event_type == "ECOMMERCE_ORDER_PLACED"
+    assert found.event_type is None
+    assert parse_mapping('type = "sale"', "x.toml").event_type == "SALE"
     assert (found.namespace, found.key, found.omit) == ("loja-sp", ("Order ID",), ("mobile_phone",))
     assert (found.file.encoding, found.file.decimal, found.file.header) == ("cp1252", ",", None)
     assert found.fields["email"] == Rule(column="Email")
@@ -112,9 +109,14 @@ def test_every_part_of_the_language_becomes_a_value() -> None:
         ('[[lookup]]\nfile = "a.csv"\n\ntakes = { email = "E" }\n', 4, ["`lookup[1].takes`", "`take`"]),
         ('[fields]\nname = { join = ["A", { column = "B", scale = 2 }] }\n', 2, ["name.join[2].scale`"]),
         ("[fields]\nidentifier = { column = 'A', extract = '(' }\n", 2, ["`fields.identifier.extract`", "pattern"]),
+        ("[fields]\nidentifier = { column = 'A', extract = '(?<=a)(b)' }\n", 2, ["identifier.extract`", "pattern"]),
         ("[fields]\nidentifier = { column = 'A', extract = 'x' }\n", 2, ["no group"]),
         ('[fields]\n"line_items.sku" = { json = "a" }\n', 2, ["lacks the key `path`"]),
         ('[fields]\nemail = "E\n', 2, ["no TOML"]),
+        ('type = "SALES"\n', 1, ["no event type `SALES`", "did you mean `SALE`?"]),
+        ("[fields_for.SALES]\nname = 'N'\n", 1, ["no event type `SALES`"]),
+        ('[type_by]\ncolumn = "A"\nvalues = { a = "SALE", b = "LOST" }\n', 3, ["`type_by.values.b`", "`LOST`"]),
+        ('type = "SALE"\n[type_by]\ncolumn = "A"\nvalues = { a = "SALE" }\n', 1, ["`type` and [type_by]"]),
         ("[fields]\nstate = { column = 'E', occurrence = 0 }\n", 2, ["whole number from 1"]),
         ("[fields]\nemail = { value = true }\n", 2, ["`True`, which is no text"]),
     ],

@@ -186,6 +186,23 @@ def test_a_second_file_is_joined_by_the_column_that_both_have(
     assert payloads(sandbox) == [{"email": "ana@example.com", "funnel_name": "default"}]
 
 
+@pytest.mark.parametrize(
+    ("content", "code"), [("Account,E-mail\n", 0), ("", 2), ("Firma,Ort\nA,B\n", 2)]
+)
+def test_a_second_file_that_is_of_no_use_is_a_sentence(
+    content: str, code: int, tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """Without rows it has nobody; empty, or without a common column, it is refused."""
+    deals = write(tmp_path / "deals.csv", "account,funnel_name\nAcme,default")
+    second = tmp_path / "accounts.csv"
+    second.write_text(content, encoding="utf-8")
+    words = ("--type", "SALE", "--lookup", second, "--max-invalid", "100%")
+    done = rd_import(deals, *words, "--json")
+    assert done.code == (3 if code == 0 else code)
+    if code == 0:
+        assert [row["error_code"] for row in done.audit] == ["NOT_LOOKED_UP"]
+
+
 def test_mended_rows_go_with_the_same_mapping(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:
@@ -301,7 +318,9 @@ def test_a_type_that_contradicts_the_mapping_is_refused(tmp_path: Path, rd_impor
     mapping = write(tmp_path / "m.toml", 'type = "SALE"')
     done = rd_import("check", tmp_path / "x.csv", "--map", mapping, "--type", "OPPORTUNITY")
     assert done.code == 2
-    assert "contradict each other" in done.err
+    assert "--type OPPORTUNITY contradicts what else tells the type: SALE" in done.err
+    words = ("--type", "SALE", "--type-by", "stage")
+    assert "contradicts what else tells the type: stage" in rd_import("check", "x.csv", *words).err
 
 
 def test_totals_that_do_not_match_the_items_are_named_with_the_numbers(
@@ -332,3 +351,47 @@ def test_a_key_of_the_mapping_takes_the_place_of_the_types_own_identity(
     done = rd_import(calls, "--type", "CALL_FINISHED", "--key", "id", "--json")
     assert done.json["states"] == {"accepted": 1}
     assert "call_started_at" not in payloads(sandbox)[0]
+
+
+@pytest.mark.parametrize("choice", ["refuse", "first", "omit"])
+def test_what_becomes_of_too_many_payment_methods_is_the_mappings_choice(
+    choice: str, tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """RD Station takes five."""
+    orders = write(
+        tmp_path / "orders.csv",
+        ORDERS.replace("mail,", "mail,paid,").replace(".com,", ".com,a/b/c/d/e/f,"),
+    )
+    orders.write_text(orders.read_text("utf-8").replace("1,,,,", "1,,,,,"), "utf-8")
+    mapping = write(
+        tmp_path / "m.toml",
+        ORDERS_MAPPING.replace(
+            "[fields]", '[fields]\npayment_methods = { column = "paid", split = "/" }'
+        )
+        + f'[group]\nlists_over_limit = "{choice}"',
+    )
+    done = rd_import(orders, "--map", mapping, "--max-invalid", "100%", "--json")
+    sent = [one.get("payment_methods") for one in payloads(sandbox)]
+    assert sent == {"refuse": [], "first": [list("abcde")] * 2, "omit": [None] * 2}[choice]
+    assert done.json["states"]["invalid" if choice == "refuse" else "accepted"] == 3
+
+
+def test_orders_in_the_form_of_a_removed_type_are_sent_as_its_successor(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """One item a row: the rows of an order are gathered; what the old form lacked is named and given."""
+    rows = write(
+        tmp_path / "old.csv",
+        "email,cf_order_id,cf_order_product_id,cf_order_product_sku\nana@example.com,7,P1,S1\nana@example.com,7,P2,S2",
+    )
+    refused = rd_import("check", rows, "--type", "ORDER_PLACED_ITEM")
+    assert refused.code == 2
+    assert "ECOMMERCE_ORDER_PLACED" in refused.err
+    lacking = ("currency=BRL", "price=30", "total_items=2", "line_items.product_title=Produto",
+               "line_items.price=15", "line_items.quantity=1")  # fmt: skip
+    words = [word for one in lacking for word in ("--set", one)]
+    done = rd_import(rows, "--type", "ECOMMERCE_ORDER_PLACED", *words, "--json")
+    assert done.json["states"] == {"accepted": 2}
+    [order] = payloads(sandbox)
+    assert order["identifier"] == "7"
+    assert [one["product_id"] for one in order["line_items"]] == ["P1", "P2"]  # type: ignore[attr-defined]

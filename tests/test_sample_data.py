@@ -64,7 +64,7 @@ def test_a_sample_ends_as_its_table_says(line: Line, tmp_path: Path) -> None:
         return
     assert said["states"] == line.states
     rejected = ["sample.rejected.csv"] if "invalid" in line.states else []
-    assert left == ["sample.audit.parquet", *rejected]
+    assert left == ["sample.audit.parquet", *rejected, "sample.report.html"]
     rows = pl.read_parquet(audit)
     assert dict(rows["state"].value_counts().iter_rows()) == line.states
     assert rows.filter(pl.col("state") == "accepted")["event_uuid"].null_count() == 0

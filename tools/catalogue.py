@@ -14,7 +14,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
 from rd_import.catalogue import CLICK_MODULES, LANGUAGES, catalogue_path
-from rd_import.cli import help_texts
+from rd_import.cli import HELP_TEXTS
 from rd_import.messages import every_text
 
 HEADER = r"""# {language} texts of rd-import. `make catalogue` adds and removes entries; write msgstr by hand.
@@ -32,7 +32,7 @@ msgstr ""
 def texts() -> Iterator[tuple[str, str | tuple[str, str]]]:
     """Give every text that needs a translation, with the place that it is from."""
     yield from every_text()
-    for path, _, _, text in help_texts():
+    for path, _, _, text in HELP_TEXTS:
         yield f"help of {path}", text
     yield from click_texts()
 

@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -36,6 +36,8 @@ class Tokens:
 
     access: str = field(default="", repr=False)
     refresh: str = field(default="", repr=False)
+    client_id: str = field(default="", repr=False)  # of a login, which brings its own app
+    client_secret: str = field(default="", repr=False)
 
 
 class TokenStore(Protocol):
@@ -59,12 +61,20 @@ class FileStore:
     def load(self, name: str) -> Tokens | None:
         """Give what is stored under a name."""
         entry = self._all().get(name)
-        return None if entry is None else Tokens(entry["access"], entry["refresh"])
+        return None if entry is None else Tokens(**entry)
 
     def save(self, name: str, tokens: Tokens) -> None:
         """Store tokens, durably: written beside and renamed."""
+        self._write(self._all() | {name: asdict(tokens)})
+
+    def delete(self, name: str) -> None:
+        """Forget what is stored under a name, if anything."""
+        entries = self._all()
+        if entries.pop(name, None) is not None:
+            self._write(entries)
+
+    def _write(self, entries: dict[str, dict[str, str]]) -> None:
         private_folder(self._path.parent)
-        entries = self._all() | {name: {"access": tokens.access, "refresh": tokens.refresh}}
         temporary = self._path.with_suffix(".tmp")
         with private_file(temporary) as file:
             file.write(json.dumps(entries).encode())
@@ -95,11 +105,15 @@ class KeyringStore:
 
     def save(self, name: str, tokens: Tokens) -> None:
         """Store tokens, durably."""
-        text = json.dumps({"access": tokens.access, "refresh": tokens.refresh})
-        self._keyring.set_password(self.SERVICE, name, text)
+        self._keyring.set_password(self.SERVICE, name, json.dumps(asdict(tokens)))
+
+    def delete(self, name: str) -> None:
+        """Forget what is stored under a name, if anything."""
+        if self.load(name) is not None:
+            self._keyring.delete_password(self.SERVICE, name)
 
 
-def token_store(path: Path) -> TokenStore:
+def token_store(path: Path, *, warn: bool = True) -> FileStore | KeyringStore:
     """Choose the keyring where there is one that works, else the private file."""
     try:
         import keyring
@@ -109,7 +123,8 @@ def token_store(path: Path) -> TokenStore:
             return KeyringStore(keyring)
     except ImportError:
         pass
-    LOG.warning("tokens.in_file path=%s reason='no keyring on this machine'", path)
+    if warn:
+        LOG.warning("tokens.in_file path=%s reason='no keyring on this machine'", path)
     return FileStore(path)
 
 
@@ -180,33 +195,73 @@ class Credentials:
         return self._make_store().load(self._name)
 
     def _ask(self, refresh: str) -> Tokens:
-        body = {
-            "client_id": self._account.client_id,
-            "client_secret": self._account.client_secret,
-            "refresh_token": refresh,
-        }
-        try:
-            with requests.Session() as session:
-                session.trust_env = not is_loopback(self._account.base_url)
-                answer = session.post(
-                    self._account.base_url + TOKEN_PATH,
-                    json=body,
-                    timeout=TIMEOUT_S,
-                    allow_redirects=False,
-                    stream=True,
-                )
-                given = json.loads(answer.raw.read(LARGEST_ANSWER, decode_content=True))
-        except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
-            raise ServiceError("no_new_token", reason=type(error).__name__) from error
-        if (
-            answer.status_code != 200
-            or not isinstance(given, dict)
-            or not given.get("access_token")
-        ):
-            if answer.status_code in {400, 401, 403}:
-                raise AccountError("authorise_again", status=answer.status_code)
-            raise ServiceError("no_new_token", reason=f"HTTP {answer.status_code}")
-        return Tokens(str(given["access_token"]), str(given.get("refresh_token") or refresh))
+        return _ask_for_tokens(self._account, {"refresh_token": refresh})
+
+
+def _ask_for_tokens(account: Account, what: dict[str, str]) -> Tokens:
+    """Ask RD Station for tokens, with a refresh token or with the code of a login."""
+    body = {"client_id": account.client_id, "client_secret": account.client_secret, **what}
+    try:
+        with requests.Session() as session:
+            session.trust_env = not is_loopback(account.base_url)
+            answer = session.post(
+                account.base_url + TOKEN_PATH,
+                json=body,
+                timeout=TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+            )
+            given = json.loads(answer.raw.read(LARGEST_ANSWER, decode_content=True))
+    except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
+        raise ServiceError("no_new_token", reason=type(error).__name__) from error
+    if answer.status_code != 200 or not isinstance(given, dict) or not given.get("access_token"):
+        if answer.status_code in {400, 401, 403}:
+            key = "login_refused" if "code" in what else "authorise_again"
+            raise AccountError(key, status=answer.status_code)
+        raise ServiceError("no_new_token", reason=f"HTTP {answer.status_code}")
+    refresh = given.get("refresh_token") or what.get("refresh_token", "")
+    return Tokens(str(given["access_token"]), str(refresh))
+
+
+def keep_login(store: TokenStore, account: Account, code: str) -> None:
+    """Turn the code of a login into tokens, and keep them with the app that they belong to.
+
+    Raises:
+        AccountError: RD Station does not take the code.
+        ServiceError: It gave no usable answer.
+    """
+    tokens = _ask_for_tokens(account, {"code": code})
+    store.save(f"{_login_name(account)} {account.client_id}", tokens)
+    app = replace(tokens, client_id=account.client_id, client_secret=account.client_secret)
+    store.save(_login_name(account), app)
+
+
+def login_of(store: TokenStore, account: Account) -> Account | None:
+    """Give an account with what its login left, or None where nobody logged in."""
+    kept = store.load(_login_name(account))
+    if kept is None:
+        return None
+    return replace(
+        account,
+        token=kept.access,
+        refresh_token=kept.refresh,
+        client_id=kept.client_id,
+        client_secret=kept.client_secret,
+    )
+
+
+def forget_login(store: FileStore | KeyringStore, account: Account) -> bool:
+    """Forget a login; tell whether there was one."""
+    kept = store.load(_login_name(account))
+    if kept is None:
+        return False
+    store.delete(f"{_login_name(account)} {kept.client_id}")
+    store.delete(_login_name(account))
+    return True
+
+
+def _login_name(account: Account) -> str:
+    return f"{account.base_url} {account.label}"
 
 
 def identity_of(account: Account) -> tuple[str, str] | None:

@@ -321,6 +321,8 @@ def _column(
         code, typed = "INVALID_EMAIL", emails(cells, keep_wrong=needed(spec))
     elif spec.format == "phone":
         code, typed = "NOT_A_PHONE", phones(cells, keep_unknown=needed(spec))
+    elif spec.options:
+        return _options(cells, spec.options), pl.DataFrame(schema=PROBLEM_SCHEMA)
     elif spec.column in PLACES:
         return places(cells, PLACES[spec.column]), pl.DataFrame(schema=PROBLEM_SCHEMA)
     else:
@@ -448,6 +450,17 @@ def _seconds(parts: pl.Expr) -> pl.Expr:
 def _boolean(column: pl.Expr) -> pl.Expr:
     word = column.str.to_lowercase()
     return pl.when(word.is_in(TRUE)).then(pl.lit(True)).when(word.is_in(FALSE)).then(pl.lit(False))
+
+
+def _options(cells: pl.Series, options: Sequence[str]) -> pl.Series:
+    """Write a legal word as the API spells it, whatever its case; others are left for the schema to name."""
+    by_word = {one.casefold(): one for one in options}
+    known = {
+        one: by_word[one.casefold()]
+        for one in cells.unique().to_list()
+        if one is not None and one.casefold() in by_word and one not in options
+    }
+    return cells.replace(list(known), list(known.values())) if known else cells
 
 
 def _where_it_matches(column: pl.Expr, pattern: str) -> pl.Expr:

@@ -3,8 +3,9 @@
 Rules look at whole events: an order's follow-up rows have inherited the cells that decide.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -54,7 +55,8 @@ def choose(group: RowGroup, choice: Choice) -> Chosen:
     """
     table = group.table
     problems = [pl.DataFrame(schema=PROBLEM_SCHEMA)]
-    for hit, rule in _left_out(table, choice):
+    for rule, hits in _left_out(choice):
+        hit = hits(table)
         problems.append(_problem(table.filter(hit), "FILTERED", None, None, rule))
         table = table.filter(~hit)
     if TYPE in table.columns:
@@ -69,22 +71,23 @@ def choose(group: RowGroup, choice: Choice) -> Chosen:
     return Chosen(tuple(parts), pl.concat(problems))
 
 
-def _left_out(table: pl.DataFrame, choice: Choice) -> Iterator[tuple[pl.Series, str]]:
-    """Give the rows that each rule hits; each rule sees what the ones before it left."""
-    gone = pl.Series([False]).new_from_index(0, table.height)
+def _left_out(choice: Choice) -> Iterator[tuple[str, Callable[[pl.DataFrame], pl.Series]]]:
+    """Give each rule with what tells its rows; a rule sees what the ones before it left."""
     for place, rule in enumerate(choice.matchings[0].filters):
-        name = f"{FILTER} {place}"
-        hit = _hit(table[name], rule) & ~gone
-        yield hit.filter(~gone), f"{rule.name}"
-        gone |= hit
+        yield rule.name, partial(_filtered, rule=rule, name=f"{FILTER} {place}")
     if choice.keep is not None:
-        number = pl.col(ROW).rank("ordinal", descending=choice.keep == "last").over(EVENT)
-        hit = table.select(number > 1).to_series() & ~gone
-        yield hit.filter(~gone), f"group.keep = {choice.keep}"
-        gone |= hit
+        yield f"group.keep = {choice.keep}", partial(_not_kept, last=choice.keep == "last")
     if choice.suppressed:
-        hit = _suppressed(table, choice) & ~gone
-        yield hit.filter(~gone), SUPPRESSED
+        yield SUPPRESSED, partial(_suppressed, choice=choice)
+
+
+def _filtered(table: pl.DataFrame, *, rule: Filter, name: str) -> pl.Series:
+    return _hit(table[name], rule)
+
+
+def _not_kept(table: pl.DataFrame, *, last: bool) -> pl.Series:
+    number = pl.col(ROW).rank("ordinal", descending=last).over(EVENT)
+    return table.select(number > 1).to_series()
 
 
 def _hit(cells: pl.Series, rule: Filter) -> pl.Series:
@@ -100,7 +103,7 @@ def _hit(cells: pl.Series, rule: Filter) -> pl.Series:
     return found.fill_null(value=empty)
 
 
-def _suppressed(table: pl.DataFrame, choice: Choice) -> pl.Series:
+def _suppressed(table: pl.DataFrame, *, choice: Choice) -> pl.Series:
     columns = dict.fromkeys(
         one.column
         for matching in choice.matchings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import inspect
 import json
 import logging
@@ -12,6 +13,7 @@ import shlex
 import signal
 import sys
 import traceback
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from rd_import.mapping_file import Mapping
     from rd_import.pipeline import Draft
     from rd_import.preview import Preview
+    from rd_import.report import Report
     from rd_import.send import Sending
     from rd_import.session import Session
     from rd_import.values import RunResult
@@ -454,9 +457,9 @@ def map_command(**given: Any) -> None:
     asks = sys.stdin is not None and sys.stdin.isatty() and not given["as_json"]
     if asks and job.said.event_type is None and job.said.type_by is None:
         job = _with_type_asked(job, sys.stdin)
-    found = draft(job)
+    found = draft(job, out.parent)
     if asks and (found.missing or found.proposed):
-        found = draft(_with_answers(job, found, sys.stdin))
+        found = draft(_with_answers(job, found, sys.stdin), out.parent)
     _write_mapping(out, found.text)
     if given["as_json"]:
         missing, proposed = list(found.missing), dict(found.proposed)
@@ -528,6 +531,20 @@ def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
 
 
 @cli.command()
+@click.argument("audit", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_with(*_OUTPUT)
+def report(audit: Path, **given: Any) -> None:
+    """Write the report of AUDIT, one HTML page, beside it."""
+    from rd_import.report import write_report
+
+    path = write_report(audit).path
+    if given["as_json"]:
+        _print_json(report=str(path))
+    else:
+        click.echo(messages.say("result.report", path=path))
+
+
+@cli.command()
 @click.argument("email")
 @click.option("--yes", is_flag=True, help="Erase without asking.")
 @_with(_LEDGER, *_OUTPUT)
@@ -580,6 +597,73 @@ def probe(email: str, **given: Any) -> None:
 
 
 @cli.command()
+@_with(*_ACCOUNT, *_OUTPUT)
+@click.option("--paste", is_flag=True, help="Paste the code; for machines without a browser.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option(
+    "--port", type=int, default=8766, show_default=True, help="Of the app's callback address."
+)
+def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
+    """Allow rd-import to send to an account: in the browser, once; the tokens stay on this machine.
+
+    The app's client id and secret come from RD_IMPORT_CLIENT_ID and RD_IMPORT_CLIENT_SECRET; the secret is asked for
+    where it is not set. The app's callback address must be http://localhost:8766/callback.
+    """
+    from rd_import.auth import FileStore, keep_login, token_store
+    from rd_import.login import CALLBACK_PATH, Callback, Errand
+    from rd_import.session import tokens_path
+
+    client_id = os.environ.get("RD_IMPORT_CLIENT_ID", "").strip()
+    address = f"http://localhost:{port}{CALLBACK_PATH}"
+    if not client_id:
+        raise JobError("login_app", missing="RD_IMPORT_CLIENT_ID", callback=address)
+    secret = os.environ.get("RD_IMPORT_CLIENT_SECRET", "").strip() or getpass.getpass(
+        messages.say("login.secret")
+    )
+    empty = Account.unproven(base_url=given["base_url"], label=given["label"])
+    account = replace(empty, client_id=client_id, client_secret=secret)
+    listening = None if paste else Callback(port)
+    callback = listening.address if listening else address
+    errand = Errand(account.base_url, client_id, callback)
+    _say(messages.say("login.open", address=errand.address))
+    if listening is not None:
+        if not no_browser:
+            webbrowser.open(errand.address)
+        _say(messages.say("login.waiting", callback=callback))
+        code = listening.wait(errand)
+    else:
+        click.echo(messages.say("login.paste"), nl=False, err=True)
+        code = errand.code_of(_terminal().readline(), pasted=True)
+    store = token_store(tokens_path(), warn=False)
+    keep_login(store, account, code)
+    place = messages.say("login.keyring")
+    if isinstance(store, FileStore):
+        place = str(tokens_path())
+        _say(messages.say("login.in_file", path=place))
+    if given["as_json"]:
+        _print_json(account=account.label, base_url=account.base_url)
+    else:
+        click.echo(messages.say("login.done", label=account.label, place=place))
+
+
+@cli.command()
+@_with(*_ACCOUNT, *_OUTPUT)
+def logout(**given: Any) -> None:
+    """Forget the tokens of an account on this machine."""
+    from rd_import.auth import forget_login, token_store
+    from rd_import.session import tokens_path
+
+    account = Account.unproven(base_url=given["base_url"], label=given["label"])
+    forgotten = forget_login(token_store(tokens_path(), warn=False), account)
+    if given["as_json"]:
+        _print_json(account=account.label, forgotten=forgotten)
+        return
+    click.echo(messages.say("login.out" if forgotten else "login.nobody", label=account.label))
+    if forgotten:
+        _say(messages.say("login.out_note"))
+
+
+@cli.command()
 @_LANG
 @click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
 @click.option(
@@ -622,7 +706,7 @@ def _give_memory_back() -> None:
             mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD: larger blocks go back at once
 
 
-def help_texts() -> Iterator[tuple[str, object, str, str]]:
+def _help_texts() -> Iterator[tuple[str, object, str, str]]:
     """Give each text of `--help`: its command, what carries it, in which attribute, and the English."""
     for path, command in _commands(cli, "rd-import"):
         for attribute in ("help", "epilog"):
@@ -640,14 +724,54 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Co
             yield from _commands(child, f"{path} {name}")
 
 
-_HELP = tuple(help_texts())
+HELP_TEXTS = tuple(_help_texts())
+
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "import": (
+        "rd-import orders.csv --type ECOMMERCE_ORDER_PLACED",
+        "rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox",
+        "rd-import orders.csv --type ECOMMERCE_ORDER_PLACED --rename identifier=Name --set currency=BRL",
+        "rd-import 'calls/*.csv' --type CALL_FINISHED --past skip --yes --json",
+    ),
+    "check": (
+        "rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED",
+        "rd-import check orders.csv --type ECOMMERCE_ORDER_PLACED --keep",
+    ),
+    "resume": ("rd-import resume", "rd-import resume 2026-03-05-k4pq7r --yes"),
+    "status": ("rd-import status", "rd-import status --json"),
+    "resolve": (
+        "rd-import resolve 2026-03-05-k4pq7r",
+        'rd-import resolve 2026-03-05-k4pq7r --confirmed --only ids.txt --why "seen in RD Station"',
+    ),
+    "types": ("rd-import types", "rd-import types CALL_FINISHED"),
+    "template": ("rd-import template CALL_FINISHED",),
+    "map": ("rd-import map orders.csv --type ECOMMERCE_ORDER_PLACED",),
+    "explain": ("rd-import explain orders.csv 5 --type ECOMMERCE_ORDER_PLACED",),
+    "ledger add": ("rd-import ledger add orders.20260305T140000000000Z.audit.parquet",),
+    "ledger check": ("rd-import ledger check *.audit.parquet",),
+    "report": ("rd-import report orders.audit.parquet --lang pt-BR",),
+    "forget": ("rd-import forget ana@example.com",),
+    "probe": ("rd-import probe test@example.com",),
+    "login": ("rd-import login", "rd-import login --paste"),
+    "logout": ("rd-import logout --account loja-sp",),
+    "sandbox": ("rd-import sandbox", "rd-import sandbox --scenario quota-then-recovers"),
+}
+"""Command → what one may type; shown by its `--help`, the same in every language."""
 
 
 def _speak(words: list[str]) -> None:
     """Choose the language before the words are parsed, and put the help into it."""
     speak(language_of(words, os.environ))
-    for _, carrier, attribute, text in _HELP:
+    for _, carrier, attribute, text in HELP_TEXTS:
         setattr(carrier, attribute, translate(text))
+    with_codes = {id(carrier) for _, carrier, attribute, _ in HELP_TEXTS if attribute == "epilog"}
+    for path, command in _commands(cli, "rd-import"):
+        lines = EXAMPLES.get(path.removeprefix("rd-import "), ())
+        if lines:
+            shown = "\n".join(("\b", messages.say("help.examples"), *(f"  {one}" for one in lines)))
+            codes = translate(inspect.cleandoc(EXIT_CODES)) if id(command) in with_codes else ""
+            command.epilog = f"{shown}\n\n{codes}".rstrip()
 
 
 def main() -> None:
@@ -666,7 +790,7 @@ def main() -> None:
         _say(messages.say("say.stopped_at_once" if at_once else "say.stopped"))
         sys.exit(130)
     except click.ClickException as error:
-        _fail(error.format_message(), 2)
+        _fail(messages.with_hint(error.format_message(), messages.say("say.usage_hint")), 2)
     except RdImportError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -689,6 +813,9 @@ def _job(given: dict[str, Any]) -> Job:
     if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
         raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
     mapping = _mapping(given["map_path"])
+    by_column = given["type_by"] or (mapping.type_by and mapping.type_by.column)
+    if asked and by_column:
+        raise JobError("type_twice", given=asked, said=by_column)
     if asked and mapping.event_type not in {None, asked}:
         raise JobError("type_twice", given=asked, said=mapping.event_type)
     delimiter = given["delimiter"]
@@ -744,7 +871,20 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
 
 
 def _account(given: dict[str, Any]) -> Account:
-    return Account.from_env(base_url=given["base_url"], label=given["label"])
+    """Give the account of the environment, else the one that somebody logged in to."""
+    try:
+        return Account.from_env(base_url=given["base_url"], label=given["label"])
+    except AccountError as error:
+        if error.key != "no_credentials":
+            raise
+        from rd_import.auth import login_of, token_store
+        from rd_import.session import tokens_path
+
+        account = Account.unproven(base_url=given["base_url"], label=given["label"])
+        kept = login_of(token_store(tokens_path(), warn=False), account)
+        if kept is None:
+            raise
+        return kept
 
 
 def _delivery(given: dict[str, Any]) -> Delivery:
@@ -905,7 +1045,7 @@ def _write_mapping(path: Path, text: str) -> None:
 
 def _with_type_asked(job: Job, terminal: TextIO) -> Job:
     """Let the person choose among the types that the file's header can feed."""
-    from rd_import.pipeline import feasible_types
+    from rd_import.settle import feasible_types
 
     known = feasible_types(job)
     if not known:
@@ -996,10 +1136,24 @@ def _until_asked_to_stop(wake: Callable[[], None]) -> Iterator[Callable[[], bool
 def _show(result: RunResult, given: dict[str, Any]) -> None:
     from rd_import.terminal import result_text
 
+    report = _report_of(result)
     if not given["as_json"]:
-        click.echo(result_text(result, look=Look.of(sys.stdout)))
+        click.echo(result_text(result, report=report, look=Look.of(sys.stdout)))
         return
-    _print_json(**result.as_dict())
+    _print_json(**result.as_dict() | {"report": report and str(report.path)})
+
+
+def _report_of(result: RunResult) -> Report | None:
+    """Write the report of a run; that it cannot be written does not undo the run."""
+    from rd_import.report import write_report
+
+    if result.audit_path is None:
+        return None
+    try:
+        return write_report(result.audit_path)
+    except RdImportError as error:
+        _say(str(error))
+        return None
 
 
 def _print_json(**facts: object) -> None:

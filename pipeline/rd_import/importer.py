@@ -18,6 +18,7 @@ from typing import Any, Literal
 from rd_import import messages, pipeline
 from rd_import.audit import claim_audit_path, default_audit_path, keys_of_audit
 from rd_import.errors import AccountError, JobError
+from rd_import.follow import explanation
 from rd_import.forget import Forgotten
 from rd_import.forget import forget as forget_person
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
@@ -30,6 +31,7 @@ from rd_import.preview import Preview, preview
 from rd_import.run_folder import RunFolder, remove_runs_before, state_folder
 from rd_import.send import Sending
 from rd_import.session import Session, Speed, default_ledger_path
+from rd_import.settle import event_type_named
 from rd_import.unknowns import UnknownEvent, decide_all, unknown_events
 from rd_import.values import RunResult
 
@@ -98,7 +100,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
     clock = pipeline.SystemClock()
     started = clock.now()
     if job.said.event_type is not None:
-        pipeline.event_type_named(job.said.event_type, job.names)
+        event_type_named(job.said.event_type, job.names)
     account = job.account or Account.from_env()
     practice = is_loopback(account.base_url)
     _speed(job).pace(account)
@@ -193,7 +195,7 @@ def explain(job: Job, row: int, *, watcher: Watcher = SILENT) -> dict[str, Any]:
         stack.callback(folder.remove)
         session = _known_session(job, stack, watcher)
         ledger, number = (session.ledger, session.number) if session else (None, None)
-        return pipeline.explanation(folder, watched, ledger, number)
+        return explanation(folder, watched, ledger, number)
 
 
 def resume(
@@ -369,7 +371,7 @@ def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> A
     Raises:
         JobError: There is no such type.
     """
-    found = pipeline.event_type_named(event_type.upper(), ())
+    found = event_type_named(event_type.upper(), ())
     return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -67,23 +67,30 @@ class Account:
         Raises:
             AccountError: Neither a token nor what makes one, nor an API key, is set.
         """
-
-        def read(name: str) -> str:
-            return os.environ.get(f"RD_IMPORT_{name}", "").strip()
-
-        account = cls(
-            token=read("TOKEN"),
-            client_id=read("CLIENT_ID"),
-            client_secret=read("CLIENT_SECRET"),
-            refresh_token=read("REFRESH_TOKEN"),
-            api_key=read("API_KEY"),
-            base_url=(base_url or read("BASE_URL") or api_facts.BASE_URL).rstrip("/"),
-            label=label or read("ACCOUNT") or "default",
+        account = replace(
+            cls.unproven(base_url=base_url, label=label),
+            token=_variable("TOKEN"),
+            client_id=_variable("CLIENT_ID"),
+            client_secret=_variable("CLIENT_SECRET"),
+            refresh_token=_variable("REFRESH_TOKEN"),
+            api_key=_variable("API_KEY"),
         )
         renewable = account.refresh_token and account.client_id and account.client_secret
         if not (account.token or renewable or account.api_key):
             raise AccountError("no_credentials")
         return account
+
+    @classmethod
+    def unproven(cls, *, base_url: str | None = None, label: str | None = None) -> Self:
+        """Name an account, its credentials left open; arguments win over the environment."""
+        return cls(
+            base_url=(base_url or _variable("BASE_URL") or api_facts.BASE_URL).rstrip("/"),
+            label=label or _variable("ACCOUNT") or "default",
+        )
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(f"RD_IMPORT_{name}", "").strip()
 
 
 @dataclass(frozen=True, slots=True)

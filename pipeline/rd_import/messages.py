@@ -1,11 +1,13 @@
 """Every text that a person reads, keyed. Facts go in by name; values are cut and shown in quotes or backticks."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from rd_import.catalogue import fill, number, translate, translate_many
-from rd_import.screen_texts import SCREENS, Text
+from rd_import.report_texts import REPORT
+from rd_import.screen_texts import PROOFS, SCREENS, Text
 
 ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "no_exports": (
@@ -155,6 +157,14 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "{path}:{line}: `{key}` cannot be `{given}`.",
         "use one of: {options}",
     ),
+    "mapping_no_type": (
+        "{path}:{line}: `{key}`: there is no event type `{given}`.",
+        "{fields_hint}",
+    ),
+    "mapping_two_types": (
+        "{path}:{line}: the mapping says `type` and [type_by].",
+        "leave one of them out",
+    ),
     "mapping_one_origin": (
         "{path}:{line}: `{key}` must say where its text is from, once; it says {said_words}.",
         "use one of column, value, first_of, join, json",
@@ -168,7 +178,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         r"write one group in parentheses, in single quotes: '\(([0-9]+)\)$'",
     ),
     "type_twice": (
-        "--type {given} and the mapping's type {said} contradict each other.",
+        "--type {given} contradicts what else tells the type: {said}.",
         "leave one of them out",
     ),
     "types_do_not_mix": (
@@ -206,8 +216,8 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "use https; plain http is for this machine only (127.0.0.1)",
     ),
     "no_credentials": (
-        "no RD Station credentials: `RD_IMPORT_TOKEN` is not set.",
-        "set it to the account's access token, or practise without an account: add --sandbox",
+        "no RD Station credentials: nobody logged in, and `RD_IMPORT_TOKEN` is not set.",
+        "rd-import login, or set it to the account's access token; to practise without an account: add --sandbox",
     ),
     "account_refused": (
         "RD Station refused the account: {proof}. {message}",
@@ -280,6 +290,32 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "ledger_not_named": (
         "in a container or CI job the ledger must be named: without it a later run would send everything again.",
         "name one on a disk that stays: --ledger PATH, or RD_IMPORT_LEDGER",
+    ),
+    "login_app": (
+        "which app logs in? {missing} is not set.",
+        "create an app in RD Station's app publisher with the callback address {callback}, "
+        "then set RD_IMPORT_CLIENT_ID and RD_IMPORT_CLIENT_SECRET to its own",
+    ),
+    "login_no_code": ("no code was pasted.", "copy the code, or the whole address that holds it"),
+    "login_other_state": (
+        "that answer belongs to another login (its `state` differs).",
+        "start again: rd-import login; never paste an address that somebody sent to you",
+    ),
+    "login_declined": (
+        "RD Station was told not to allow it ({reason}).",
+        "rd-import login asks again",
+    ),
+    "login_nobody": (
+        "nobody came back from the browser within five minutes.",
+        "start again: rd-import login; on a machine without a browser add --paste",
+    ),
+    "login_refused": (
+        "RD Station did not take the code (HTTP {status}): it works once and only for a while.",
+        "start again: rd-import login; check client id and secret if it happens again",
+    ),
+    "port_of_login_taken": (
+        "port {port}, where the browser comes back to, is taken: {reason}.",
+        "end the program that holds it, or add --paste",
     ),
     "account_mismatch": (
         "these credentials belong to `{bound}` in this ledger, not to `{scope}`.",
@@ -362,6 +398,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     "cannot_write_audit": (
         "the audit `{path}` cannot be written: {reason}.",
         "name another place: --audit PATH",
+    ),
+    "cannot_write_report": (
+        "the report `{path}` cannot be written: {reason}.",
+        "free space or change the folder's permissions, then: rd-import report AUDIT",
     ),
     "cannot_write_folder": (
         "`{path}` cannot be written: {reason}.",
@@ -644,10 +684,14 @@ UNRESOLVABLE: Final[Mapping[str, str]] = {
 }
 """Why a person's decision on an unknown event does not apply."""
 
+VALUES: Final[Mapping[str, str]] = {"yes": "yes", "no": "no", "as written": "as written"}
+"""Values of findings that are words; the others are facts of the file."""
+
 WORDS: Final[Mapping[str, str]] = {
     "finding": "{what} ({confidence}: {why})",
     "finding_and_flag": "{what} ({confidence}: {why}; {flag} overrules)",
     "or": "or",
+    "or_else": "{first}, else {rest}",
     "and_more": "{names} and {count} more",
     "rename_or_set": "--rename {name}=COLUMN (or --set {name}=VALUE)",
     "say_which": "say which: {flags}",
@@ -659,6 +703,10 @@ WORDS: Final[Mapping[str, str]] = {
     "known_are": "; known are {names}",
 }
 """Parts of sentences."""
+
+
+SAID: Final[Mapping[str, Text]] = {**SCREENS, **REPORT}
+"""What `say` says."""
 
 
 def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
@@ -684,9 +732,16 @@ def plain(text: str) -> str:
 
 def say(key: str, /, count: float = 1, **facts: object) -> str:
     """Give a text of the screens; `count` chooses between its forms and is a fact itself."""
-    text = SCREENS[key]
+    text = SAID[key]
     chosen = translate(text) if isinstance(text, str) else translate_many(*text, int(count))
     return fill(chosen, {"count": count, **facts})
+
+
+def pattern(key: str) -> str:
+    """Give a text with its places still open, for a script that fills them."""
+    text = SAID[key]
+    assert isinstance(text, str)  # scripts take no plurals
+    return translate(text)
 
 
 def with_hint(what: str, hint: str) -> str:
@@ -703,6 +758,36 @@ def without_hint(text: str) -> tuple[str, str]:
 def word(key: str) -> str:
     """Give a part of a sentence."""
     return translate(WORDS[key])
+
+
+def proof(text: str) -> str:
+    """Say in the language in use why a row is in its state; what is no sentence of ours is the server's own."""
+    for template, pattern in _proof_patterns():
+        if (found := pattern.fullmatch(text)) is not None:
+            return fill(
+                translate(template), {name: proof(one) for name, one in found.groupdict().items()}
+            )
+    return text
+
+
+@functools.cache
+def _proof_patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """Turn each sentence of proof into a pattern that finds its facts."""
+    return tuple(
+        (
+            template,
+            re.compile(re.sub(r"\\\{([a-z]+)\\\}", r"(?P<\1>.+?)", re.escape(template))),
+        )
+        for template in PROOFS
+    )
+
+
+def fed_by(columns: str) -> str:
+    """Name the columns that feed a field, the first that holds something."""
+    first, separator, rest = columns.partition(", else ")
+    if not separator:
+        return columns
+    return fill(translate(WORDS["or_else"]), {"first": first, "rest": fed_by(rest)})
 
 
 def unresolvable(why: str) -> str:
@@ -742,12 +827,13 @@ def every_text() -> Iterator[tuple[str, Text]]:
         "KINDS",
         "STATES",
         "UNRESOLVABLE",
+        "VALUES",
         "WORDS",
     ):
         for key, text in globals()[name].items():
             yield f"{name}.{key}", text
-    for key, text in SCREENS.items():
-        yield key, text
+    yield from SAID.items()
+    yield from (("PROOFS", text) for text in PROOFS)
 
 
 def translatable(text: str) -> bool:
@@ -799,7 +885,9 @@ def question(found: Mapping[str, Any]) -> str:
 
 
 def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
-    facts = {**found["facts"], "value": found["value"], "column": found["column"] or ""}
+    value = VALUES.get(found["value"])
+    shown = found["value"] if value is None else translate(value)
+    facts = {**found["facts"], "value": shown, "column": found["column"] or ""}
     what, why = FINDINGS[found["what"]], EVIDENCE[found["how"]]
     return fill(translate(what), facts), fill(translate(why), facts)
 

@@ -6,7 +6,6 @@ run folder; the preview is computed from it. What it holds is packed, sent, and 
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import secrets
@@ -14,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Map
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -24,20 +23,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import polars as pl
 
-from rd_import import messages
 from rd_import.cells import DEFAULT_ZONE, CellFormat, type_cells
-from rd_import.choose import Choice, choose
+from rd_import.choose import choose
 from rd_import.encode import encode, identity_text
-from rd_import.errors import ExportError, JobError, LedgerError, NothingSent
+from rd_import.errors import JobError, LedgerError, NothingSent
 from rd_import.export import Export
+from rd_import.follow import Watched
 from rd_import.gather import gather
 from rd_import.job import Job
-from rd_import.lookup import LookupTable, look_up, lookup_table
-from rd_import.mapping import map_row, map_rows, paths_of
-from rd_import.mapping_file import Mapping, Preset, Rule, TypeBy
+from rd_import.lookup import look_up
+from rd_import.mapping import map_rows
+from rd_import.mapping_file import Preset, Rule
 from rd_import.mapping_text import mapping_text
-from rd_import.match import Fed, Matching, in_common, match, match_columns, missing_fields
-from rd_import.names import Names, folded
+from rd_import.match import Fed, Matching, match, missing_fields
 from rd_import.overlap import ahead
 from rd_import.places import place_of
 from rd_import.plan import (
@@ -50,10 +48,10 @@ from rd_import.plan import (
     standing,
     unsent,
 )
-from rd_import.presets import fitting, recognise
-from rd_import.read import find_exports, read
-from rd_import.rules import columns_of
+from rd_import.presets import fitting
+from rd_import.read import read
 from rd_import.run_folder import FolderWriter, RunFolder
+from rd_import.settle import Plan, planned
 from rd_import.survey import Survey
 from rd_import.torn import TornRows
 from rd_import.totals import differing_totals
@@ -66,13 +64,12 @@ from rd_import.values import (
     ROW,
     EncodedGroup,
     EventGroup,
-    Finding,
     RowGroup,
     RunResult,
     Sifted,
     SourceGroup,
 )
-from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES, api_facts
+from rdstation_events import EVENT_TYPES, api_facts
 from rdstation_events.event_type import EventType
 
 if TYPE_CHECKING:  # the second half's modules are loaded when it begins: `check` needs none of them
@@ -82,91 +79,6 @@ if TYPE_CHECKING:  # the second half's modules are loaded when it begins: `check
     from rd_import.send import Clock, Pace, Sending
 
 PENDING: Final = ("unknown", "deferred", "not_sent")
-
-
-def event_types_of(job: Job, presets: Sequence[Preset | None]) -> tuple[EventType, ...]:
-    """Look up the types that a job's rows can be of: the one that is named, or those that a column decides on.
-
-    Raises:
-        JobError: There is no such type, RD Station stopped taking it, or nothing names any.
-    """
-    said = job.said
-    if said.type_by is not None:
-        names = [
-            name
-            for one in (
-                [said.type_by] if said.type_by.values else _suggested(said.type_by, presets, job)
-            )
-            for name in (one.values or {}).values()
-        ]
-    elif said.event_type is not None:
-        names = [said.event_type]
-    else:
-        raise no_type(presets)
-    found = [event_type_named(name, job.names) for name in dict.fromkeys(names)]
-    if len({one.grouped_by for one in found}) > 1:
-        raise JobError("types_do_not_mix", types=", ".join(one.name for one in found))
-    return tuple(found)
-
-
-def no_type(presets: Sequence[Preset | None]) -> JobError:
-    """Say that the type is missing: those that the exports can feed, and the columns that tell it row by row."""
-    known = [one for one in presets if one is not None]
-    feeds = list(dict.fromkeys(name for one in known for name in one.feeds))
-    columns = [one.column for preset in known for one in preset.suggestions]
-    if not known:
-        return JobError("no_type", types=", ".join(CURRENT_TYPES))
-    return JobError(
-        "no_type_of_preset", preset=known[0].name, types=", ".join(feeds), type_by=columns
-    )
-
-
-def _suggested(type_by: TypeBy, presets: Sequence[Preset | None], job: Job) -> Iterator[TypeBy]:
-    """Give what the exports' presets suggest for a column that the user names without values.
-
-    Raises:
-        JobError: One of them suggests nothing for it.
-    """
-    for path, preset in zip(job.names, presets, strict=False):
-        suggestions = preset.suggestions if preset is not None else ()
-        found = next(
-            (one for one in suggestions if folded(one.column) == folded(type_by.column)), None
-        )
-        if found is None:
-            known = ", ".join(f"`{one.column}`" for one in suggestions)
-            raise JobError("no_suggestion", path=path, column=type_by.column, known=known)
-        yield found
-
-
-def event_type_named(name: str, exports: Iterable[str]) -> EventType:
-    """Look a type up.
-
-    Raises:
-        JobError: There is no such type, or RD Station stopped taking it.
-    """
-    if name in REMOVED_TYPES:
-        raise removed_type(name, exports)
-    if name not in CURRENT_TYPES:
-        raise JobError("unknown_type", name=name, types=", ".join(CURRENT_TYPES))
-    return EVENT_TYPES[name]
-
-
-def removed_type(name: str, exports: Iterable[str]) -> JobError:
-    """Explain that a type has ended, with the command that sends its successor."""
-    old = EVENT_TYPES[name]
-    removal = old.removed
-    assert removal is not None
-    flags = [f"--rename {field}={column}" for field, column in removal.renames.items()]
-    flags += [f"--set {field}=VALUE" for field in removal.still_needed]
-    command = f"rd-import {' '.join(exports)} --type {removal.successor} {' '.join(flags)}"
-    return JobError(
-        "removed_type",
-        name=name,
-        until=removal.accepted_until,
-        successor=removal.successor,
-        how=removal.how,
-        command=command,
-    )
 
 
 def prepare(job: Job, clock: Clock, *, watched: Watched | None = None) -> RunFolder:
@@ -191,7 +103,7 @@ def prepare(job: Job, clock: Clock, *, watched: Watched | None = None) -> RunFol
 
 def _prepare(job: Job, clock: Clock, spool: ExitStack, watched: Watched | None) -> RunFolder:
     _check_zone(job)
-    plan = _planned(job, spool)
+    plan = planned(job, spool)
     folder = RunFolder.create(job.run_dir, clock.now())
     try:
         counts = _Counts()
@@ -220,7 +132,7 @@ def _prepare(job: Job, clock: Clock, spool: ExitStack, watched: Watched | None) 
 
 def _events(
     groups: Iterator[RowGroup],
-    plan: _Plan,
+    plan: Plan,
     survey: _Surveys,
     writer: FolderWriter,
     counts: _Counts,
@@ -260,7 +172,7 @@ def _events(
 
 def _keep_events(
     parts: list[tuple[EventType, pl.DataFrame, Sifted[EventGroup]]],
-    plan: _Plan,
+    plan: Plan,
     writer: FolderWriter,
     job: Job,
 ) -> None:
@@ -288,7 +200,7 @@ def column_of_an_event(job: Job) -> str | None:
         JobError: What is said does not fit the files.
     """
     with ExitStack() as spool:
-        plan = _planned(job, spool)
+        plan = planned(job, spool)
         together = _Surveys(plan, job).id_column(0)
         if together is None and plan.by is None:
             [first, *_] = [*plan.matchings[0].key, "email"]
@@ -296,60 +208,6 @@ def column_of_an_event(job: Job) -> str | None:
             named = next((one.rule.name for one in fed if one.field == first), None)
             together = named or (first if first in plan.matchings[0].key else None)
         return together
-
-
-@dataclass(slots=True)
-class Watched:
-    """A row of the first file on its way, for `explain`.
-
-    Args:
-        row: Its number among the file's data rows, from 1.
-        cells: Its cells under the file's own names.
-        event_type: What it is sent as; None where it was left out before that was known.
-        fields: Each field's value and where it is from, in the order of the payload.
-    """
-
-    row: int
-    cells: dict[str, str | None] = field(default_factory=dict)
-    event_type: str | None = None
-    fields: list[dict[str, Any]] = field(default_factory=list)
-
-    def read(self, source: pl.DataFrame) -> None:
-        """Remember the row's own cells."""
-        found = source.filter(pl.col(ROW) == self.row - 1)
-        if found.height:
-            self.cells = {
-                name: cell if cell is None or isinstance(cell, str) else str(cell)
-                for name, cell in found.row(0, named=True).items()
-                if name != ROW
-            }
-
-    def see(
-        self, event_type: EventType, rows: RowGroup, typed: RowGroup, matching: Matching
-    ) -> None:
-        """Remember what the stages made of the row; its payload is the plain definition's."""
-        found = typed.table.filter(pl.col(ROW) == self.row - 1)
-        if found.is_empty():
-            return
-        self.event_type = event_type.name
-        payload = map_row(found.row(0, named=True), event_type)
-        texts = rows.table.filter(pl.col(ROW) == self.row - 1).row(0, named=True)
-        rules = {one.field: one for one in matching.fed[event_type.name]}
-        for path, name, value in paths_of(payload):
-            fed = rules.get(name)
-            columns = columns_of(fed.rule, list(self.cells)) if fed is not None else ()
-            self.fields.append(
-                {
-                    "field": name,
-                    "path": path,
-                    "value": value,
-                    "rule": fed.words if fed is not None and not fed.rule.is_constant else "",
-                    "constant": fed is not None and fed.rule.is_constant,
-                    "how": fed.how if fed is not None else "derived",
-                    "text": texts.get(name),
-                    "cells": {column: self.cells.get(column) for column in columns},
-                }
-            )
 
 
 def explain(job: Job, row: int, clock: Clock) -> tuple[RunFolder, Watched]:
@@ -369,76 +227,6 @@ def explain(job: Job, row: int, clock: Clock) -> tuple[RunFolder, Watched]:
     return folder, watched
 
 
-def explanation(
-    folder: RunFolder, watched: Watched, ledger: Ledger | None, account: int | None
-) -> dict[str, Any]:
-    """Give what is known of a followed row, as plain values."""
-    [placed] = _rows_of(folder, watched.row - 1)
-    [problems] = [
-        flaws.filter(pl.col(ROW) == watched.row - 1)
-        for rows, flaws in folder.flawed_rows()
-        if rows[ROW][0] <= watched.row - 1 <= rows[ROW][-1]
-    ]
-    found = {
-        "place": f"{Path(folder.facts['exports'][0]['path']).name}, row {watched.row}",
-        "row_number": watched.row,
-        "line_number": placed["line_number"],
-        "event_type": watched.event_type,
-        "fields": [
-            one
-            | {
-                "rule": one["rule"]
-                or messages.say(f"explain.{'constant' if one['constant'] else 'derived'}"),
-                "how": messages.how(one["how"]),
-            }
-            for one in watched.fields
-        ],
-        "problems": [_problem_words(one, folder) for one in problems.iter_rows(named=True)],
-        "body": None,
-        "answer": {"state": "not_sent"},
-    }
-    for bodies in folder.bodies():
-        for event in bodies.filter(pl.col(EVENT) == placed[EVENT]).iter_rows(named=True):
-            found["body"] = json.loads(event["body"])
-            found["event_key"] = event["event_key"].hex()
-            found["answer"] = _answer(event, ledger, account)
-    return found
-
-
-def _rows_of(folder: RunFolder, row: int) -> Iterator[dict[str, Any]]:
-    for placed in folder.placed_rows():
-        yield from placed.filter(pl.col(ROW) == row).iter_rows(named=True)
-
-
-def _problem_words(problem: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
-    what, hint = messages.problem(
-        problem["code"],
-        field=problem["field"],
-        value=problem["value"],
-        limit=problem["limit"],
-        event_type=folder.facts["event_type"],
-        place=messages.word("earlier_line"),
-    )
-    return {"code": problem["code"], "field": problem["field"], "message": what, "hint": hint}
-
-
-def _answer(event: dict[str, Any], ledger: Ledger | None, account: int | None) -> dict[str, Any]:
-    """Say what became of an event, as the ledger stands."""
-    if ledger is None or account is None:
-        return {"state": "not_looked_up"}
-    line = ledger.lines(account, [event["event_key"]]).get(event["event_key"])
-    if line is None:
-        return {"state": "known"}
-    uuid = line.uuid_of(event["payload_sha256"])
-    if uuid is not None:
-        return {"state": "accepted", "event_uuid": uuid}
-    if line.doubt or line.request is not None:
-        return {"state": "doubt"}
-    if line.accepted:
-        return {"state": "changed", "event_uuid": line.accepted[-1].of}
-    return {"state": "refused" if line.why == "refused" else "known"}
-
-
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A proposed mapping: its text, required fields that nothing feeds, and fields with a column that may be meant."""
@@ -448,14 +236,18 @@ class Draft:
     proposed: Map[str, str]
 
 
-def draft(job: Job) -> Draft:
+def draft(job: Job, folder: Path) -> Draft:
     """Propose a mapping file from a real export, missing fields and all.
+
+    Args:
+        job: The export, and what the user says about it.
+        folder: Where the mapping file will stand.
 
     Raises:
         JobError: What is said does not fit the file.
     """
     with ExitStack() as spool:
-        plan = _planned(job, spool, complete=False)
+        plan = planned(job, spool, complete=False)
         survey = _Surveys(plan, job)
         for _ in survey.looked_at(read(plan.exports)):
             pass
@@ -468,36 +260,27 @@ def draft(job: Job) -> Draft:
             for name, column in matching.proposed.items()
             if not any(name in matching.view(one.name) for one in plan.event_types)
         }
-        return Draft(_mapping_text(plan, survey), tuple(missing), proposed)
+        return Draft(_mapping_text(plan, survey, folder), tuple(missing), proposed)
 
 
-def feasible_types(job: Job) -> list[str]:
-    """Name the types that the first file's header can feed: as its preset says, else those that lack nothing."""
-    with ExitStack() as spool:
-        [export, *_] = find_exports(_stated(job), spool)
-        preset = recognise(export.facts.columns)
-        if preset is not None:
-            return list(preset.feeds)
-        found = {}
-        for name in CURRENT_TYPES:
-            try:
-                matching = match_columns(export.facts, [EVENT_TYPES[name]], job.said)
-            except JobError:
-                continue
-            found[name] = len(matching.fields)
-        return sorted(found, key=lambda name: -found[name])
-
-
-def _mapping_text(plan: _Plan, survey: _Surveys) -> str:
+def _mapping_text(plan: Plan, survey: _Surveys, folder: Path) -> str:
     preset = plan.presets[0]
+    said = plan.said.over(preset.mapping) if preset is not None else plan.said
+    lookups = tuple(replace(one, file=_seen_from(folder, one.file)) for one in said.lookups)
     return mapping_text(
         plan.exports[0].facts.path,
         plan.event_types,
         plan.matchings[0],
-        plan.said.over(preset.mapping) if preset is not None else plan.said,
+        replace(said, lookups=lookups),
         survey.findings(0),
         preset.suggestions if preset is not None else (),
     )
+
+
+def _seen_from(folder: Path, file: str) -> str:
+    """Name a file as a mapping in this folder would: by its name alone where it stands beside it."""
+    path = Path(file).resolve()
+    return path.name if path.parent == folder.resolve() else str(path)
 
 
 def questions(job: Job, folder: RunFolder, stands: Standing) -> list[NothingSent]:
@@ -728,173 +511,6 @@ class SystemClock:
 # --- the first half's parts --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is settled before the first row is read.
-
-    Args:
-        exports: The files.
-        event_types: The types that their rows can be of.
-        said: What the user says about them.
-        presets: What each header was recognised as.
-        matchings: How each file's columns become fields.
-        lookups: For each file, the second files that are joined to it.
-        choice: What leaves rows out and tells their type.
-    """
-
-    exports: tuple[Export, ...]
-    event_types: tuple[EventType, ...]
-    said: Mapping
-    presets: tuple[Preset | None, ...]
-    matchings: tuple[Matching, ...]
-    lookups: tuple[tuple[LookupTable, ...], ...]
-    choice: Choice
-
-    @property
-    def by(self) -> str | None:
-        """Name the column after `match` whose equal values make one event; None where each row is one."""
-        if self.matchings[0].group_by:
-            return GROUP
-        first = self.event_types[0]
-        return first.grouped_by and self.matchings[0].view(first.name).get(first.grouped_by)
-
-    @property
-    def own(self) -> frozenset[str] | None:
-        """Name the columns that each row has for itself, items aside; None where all are."""
-        if self.choice.keep is not None:
-            return None
-        return frozenset(
-            one.column
-            for matching in self.matchings
-            for of_type in matching.fed.values()
-            for one in of_type
-            if one.rule.sum
-        )
-
-
-def _stated(job: Job) -> Job:
-    """Give the job with what the user says about reading the files, by flags or by the mapping."""
-    said = job.said.file
-    return replace(job, encoding=said.encoding, delimiter=said.delimiter, header=said.header)
-
-
-def _planned(job: Job, spool: ExitStack, *, complete: bool = True) -> _Plan:
-    """Look at the files and settle what feeds which field.
-
-    Args:
-        job: What is asked for.
-        spool: Closes what must stay open until the reading ends.
-        complete: Refuse files that lack a required field.
-
-    Raises:
-        JobError: What is said does not fit the files.
-        NothingSent: A file contradicts what the mapping keeps about it.
-    """
-    said = job.said
-    _refuse_contradictions(job, spool)
-    exports = find_exports(_stated(job), spool)
-    presets = tuple(recognise(one.facts.columns) for one in exports)
-    event_types = event_types_of(job, presets)
-    lookups, matchings = [], []
-    for export, preset in zip(exports, presets, strict=True):
-        tables = tuple(
-            lookup_table(one, _table_of(one.file, spool), export.facts, event_types, place)
-            for place, one in enumerate(said.lookups)
-        )
-        of_export = said
-        if said.type_by is not None and said.type_by.values is None:
-            [suggested] = _suggested(said.type_by, [preset], job)
-            of_export = replace(said, type_by=suggested)
-        lookups.append(tables)
-        matchings.append(
-            match_columns(
-                export.facts,
-                event_types,
-                of_export,
-                preset=preset,
-                looked_up=[added for table in tables for added in table.adds],
-                complete=complete,
-            )
-        )
-    if len({(one.filters, bool(one.group_by)) for one in matchings}) > 1:
-        raise JobError("files_differ", files=", ".join(one.facts.path for one in exports))
-    common = in_common(matchings)
-    base = next((one.mapping for one in presets if one is not None), Mapping())
-    taken = [(tuple(one.field for one in table.adds), table.name) for table in lookups[0]]
-    choice = Choice(event_types, common, said.keep or base.keep, _suppressed(job, spool), taken)
-    return _Plan(exports, event_types, said, presets, common, tuple(lookups), choice)
-
-
-def _refuse_contradictions(job: Job, spool: ExitStack) -> None:
-    """Refuse a CSV whose encoding, delimiter or header is certainly not what the mapping keeps.
-
-    Raises:
-        NothingSent: Both readings are shown.
-    """
-    kept = job.mapping.file
-    files = [one for one in job.exports if isinstance(one, str) and one != "-"]
-    if len(files) < len(job.exports) or (kept.encoding, kept.delimiter) == (None, None):
-        return  # what is no file is read once
-    try:
-        exports = find_exports(replace(job, encoding=None, delimiter=None, header=None), spool)
-    except (ExportError, NothingSent):
-        return  # nothing is certain about it, and what is kept tells how to read it
-    for export in exports:
-        for found in export.findings:
-            value = (
-                getattr(kept, found.what, None) if found.what in {"encoding", "delimiter"} else None
-            )
-            stated = getattr(job, found.what, None)
-            if value is not None and stated is None and _contradicts(found, value):
-                both = replace(
-                    found,
-                    confidence="open",
-                    how="contradicts",
-                    readings=(value, found.value),
-                    facts={**found.facts, "kept": value},
-                )
-                raise NothingSent("open_questions", questions=[asdict(both)])
-
-
-def _contradicts(found: Finding, kept: str) -> bool:
-    if found.how in {"ascii_only", "one_column"} or found.confidence not in {"certain", "likely"}:
-        return False
-    if found.what == "encoding":
-        return found.confidence == "certain" and _codec(found.value) != _codec(kept)
-    return found.value != kept
-
-
-def _codec(name: str) -> str:
-    try:
-        return codecs.lookup(name).name.removesuffix("-sig")
-    except LookupError:
-        return name
-
-
-def _table_of(path: str, spool: ExitStack) -> pl.DataFrame:
-    """Read a second file whole, as text."""
-    groups = list(read(find_exports(Job(exports=(path,)), spool)))
-    return pl.concat([one.rows.table.drop(ROW) for one in groups], how="diagonal_relaxed")
-
-
-def _suppressed(job: Job, spool: ExitStack) -> frozenset[str]:
-    """Read the e-mails that get nothing: one a line, or the column `email` of a table.
-
-    Raises:
-        JobError: The file has several columns, and none of them is `email`.
-    """
-    if job.suppress is None:
-        return frozenset()
-    [export] = find_exports(Job(exports=(str(job.suppress),)), spool)
-    table = _table_of(str(job.suppress), spool)
-    columns = export.facts.columns
-    column = Names(columns).find("email") or Names(columns).find("e-mail")
-    if column is None and len(columns) > 1:
-        raise JobError("no_such_key", path=job.suppress, column="email", columns=", ".join(columns))
-    cells = [*table[column or columns[0]], *([] if column else columns)]
-    return frozenset(one.strip().lower() for one in cells if one and "@" in one)
-
-
 class _Counts:
     """What the first half learns on its way, for `run.json`."""
 
@@ -929,7 +545,7 @@ class _Counts:
 class _Surveys:
     """Matches rows on their way and learns how each file writes its dates and amounts."""
 
-    def __init__(self, plan: _Plan, job: Job) -> None:
+    def __init__(self, plan: Plan, job: Job) -> None:
         said = job.said.file
         stated = {"decimal": job.decimal, "dates": job.dates, "timezone": said.timezone}
         kept = {"decimal": job.mapping.file.decimal, "dates": job.mapping.file.dates}
@@ -1023,7 +639,7 @@ def _numeric(export: Export, fed: Iterable[Fed]) -> frozenset[str]:
     )
 
 
-def _counted_identity(rows: RowGroup, event_type: EventType, plan: _Plan) -> pl.Expr | None:
+def _counted_identity(rows: RowGroup, event_type: EventType, plan: Plan) -> pl.Expr | None:
     """Equal identities are counted where each row is an event or the user named a key; else they are one event."""
     keyed = any(name.startswith(KEY) for name in rows.table.columns)
     if event_type.grouped_by and not keyed and plan.by != GROUP:
@@ -1048,7 +664,7 @@ def _recognised(export: Export, preset: Preset | None) -> dict[str, object]:
 
 def _facts(
     job: Job,
-    plan: _Plan,
+    plan: Plan,
     survey: _Surveys,
     writer: FolderWriter,
     counts: _Counts,
@@ -1079,7 +695,7 @@ def _facts(
         "derived": sorted({name for one in matchings for name in one.derivable}),
         "unmatched": list(dict.fromkeys(name for one in matchings for name in one.unmatched)),
         "suggested": _suggestions(plan),
-        "mapping": _mapping_text(plan, survey),
+        "mapping": _mapping_text(plan, survey, Path(plan.exports[0].facts.path).parent),
         "legal_bases": dict(counts.legal_bases),
         "mapping_sha256": _mapping_digest(job, plan),
         "weak_identity": any(_is_weak(one, matchings) for one in plan.event_types),
@@ -1096,7 +712,7 @@ def _facts(
     }
 
 
-def _suggestions(plan: _Plan) -> dict[str, Map[str, str]]:
+def _suggestions(plan: Plan) -> dict[str, Map[str, str]]:
     """Give the columns whose words tell event types, with those words, where the user has not said it."""
     if plan.said.type_by is not None:
         return {}
@@ -1108,7 +724,7 @@ def _suggestions(plan: _Plan) -> dict[str, Map[str, str]]:
     }
 
 
-def _mapping_digest(job: Job, plan: _Plan) -> str:
+def _mapping_digest(job: Job, plan: Plan) -> str:
     """Name what decides which events a file gives, so that an interrupted run is found again only by its like."""
     decisive = [
         [repr(one) for one in plan.matchings],

@@ -87,7 +87,7 @@ def _look(source: Source, job: Job, spool: ExitStack) -> Export:
     if head.startswith(b"PK\x03\x04"):
         return _look_excel(_plain(source, spool), job)
     if _is_json(head):
-        return _look_json(source)
+        return _look_json(source, one_list=_is_json_list(head))
     return _look_csv(source, head, job)
 
 
@@ -103,7 +103,12 @@ def _plain(source: Source, spool: ExitStack) -> Source:
 
 def _is_json(head: bytes) -> bool:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return text.startswith(b"{") and text[1:].lstrip()[:1] in {b'"', b"}"}
+    return (text.startswith(b"{") and text[1:].lstrip()[:1] in {b'"', b"}"}) or _is_json_list(text)
+
+
+def _is_json_list(head: bytes) -> bool:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return text.startswith(b"[") and text[1:].lstrip()[:1] == b"{"
 
 
 def _look_csv(source: Source, head: bytes, job: Job) -> Export:
@@ -192,9 +197,9 @@ def _excel_header(source: Source, job: Job | None) -> tuple[int, tuple[str, ...]
     return place, tuple(unique_names(tried[place][:filled])), True
 
 
-def _look_json(source: Source) -> Export:
+def _look_json(source: Source, *, one_list: bool) -> Export:
     with open_source(source) as stream:
-        lines = JsonLines(stream, source.shown)
+        lines = JsonLines(stream, source.shown, one_list=one_list)
     if not lines.names:
         raise ExportError("no_header", path=source.shown)
     facts = ExportFacts(source.shown, "jsonl", lines.names, "utf-8", None, lines.header_record)

@@ -200,6 +200,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "and {count:n} more causes; the audit names every row",
     ),
     "hint": "hint: {hint}",
+    "help.examples": "Examples:",
     # The question, and what is said around it
     "ask.send": (
         "Send {count:n} event to {destination}? This cannot be undone. [y/N] ",
@@ -215,6 +216,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "say.to_send": "to send it: {command}",
     "say.run_folder": "run folder: {path}",
     "say.no_rows": "the file has a header and no rows; there is nothing to send.",
+    "say.usage_hint": "rd-import --help lists the commands, rd-import import --help the options",
     "say.practice": "this is a practice server, so it is sent all the same",
     "say.going_on": "going on with run {run}, which was interrupted",
     "say.new_ledger": "a new ledger begins at {path}: nothing sent before it is known here",
@@ -238,18 +240,23 @@ SCREENS: Final[Mapping[str, Text]] = {
     # The closing screen
     "result.rows": ("row in all, {requests}", "rows in all, {requests}"),
     "result.requests": ("{count:n} request", "{count:n} requests"),
+    "result.cause": (
+        "{count:n} row {state}: {what} (first: {place})",
+        "{count:n} rows {state}: {what} (first: {place})",
+    ),
     "result.audit": "audit: {path}",
     "result.rejected": "rejected rows: {path}",
+    "result.report": "report: {path}",
     "result.stopped": "the run stopped: {proof}",
     "result.account": (
-        "check that the token is valid and that plan and permission include this event, then run it again"
+        "check that the token is valid and that plan and permission include this event, then: rd-import resume {run}"
     ),
     "result.outage": "RD Station gave no usable answer; when it is back: rd-import resume {run}",
     "result.refused": (
-        "RD Station refused event after event; see error_message in the audit, mend the cause, run it again"
+        "RD Station refused event after event; see the report, mend the cause, then: rd-import resume {run}"
     ),
     "result.service": (
-        "the address or request was not accepted; check --base-url, then run the same command again"
+        "the address or request was not accepted; check --base-url, then: rd-import resume {run}"
     ),
     "result.person": "stopped as asked; to go on: rd-import resume {run}",
     "result.unknown": (
@@ -298,7 +305,53 @@ SCREENS: Final[Mapping[str, Text]] = {
     "probe.not_partial": "a refused batch accepts none of its events",
     "probe.in_batch": "e-commerce events go in batches",
     "probe.not_in_batch": "e-commerce events were refused in a batch (plan, product, or route)",
+    # login
+    "login.open": "Open this address in the browser, and allow the app there:\n\n  {address}\n",
+    "login.waiting": "waiting for the browser to come back to {callback} (Ctrl-C stops)",
+    "login.paste": "Paste the address that the browser ended at, or the code in it: ",
+    "login.secret": "Client secret of the app (it is not shown): ",
+    "login.close": "rd-import is allowed. You can close this page and go back to the terminal.",
+    "login.not_ours": "This address does not belong to the login that is under way.",
+    "login.done": "logged in as account `{label}`; tokens are kept in {place}",
+    "login.keyring": "this system's keyring",
+    "login.in_file": (
+        "this machine has no keyring, so the tokens stand in a file that only you can read: {path}"
+    ),
+    "login.out": "logged out of account `{label}` on this machine",
+    "login.out_note": "the app stays allowed in RD Station until it is taken out there",
+    "login.nobody": "nobody was logged in as account `{label}`",
     # sandbox
     "sandbox.listens": "the sandbox listens; what arrives is shown at {url}/ (Ctrl-C ends it)",
 }
 """Key → what a screen says."""
+
+PROOFS: Final = (
+    "{proof}, but this account accepts bodies in part",
+    "{proof}; another content of the same key is in doubt",
+    "no byte asked for: {why}",
+    "{why} after {bytes} bytes of the body were asked for",
+    "200 with {uuids} of {events} uuids",
+    "200 whose body is not the JSON that the API promises",
+    "no answer in time",
+    "no connection in time",
+    "the TLS connection could not be trusted",
+    "the proxy refused",
+    "the connection failed or broke",
+    "the answer broke off",
+    "the answer stopped",
+    "the machine slept before the request began",
+    "its process ended before the answer",
+    "no answer before the run was stopped",
+    "an earlier request got no usable answer",
+    "accepted by an earlier request",
+    "its key was accepted with other content",
+    "the contact has had its share of events",
+    "run {run} is sending it",
+    "--repeats skip: another file brought the same event",
+    "--past skip: older than {date} UTC",
+    "a person stopped the run",
+    "the run ended before its turn",
+    "RD Station refuses event after event",
+    "{code} before sending",
+)
+"""Why a row is in its state, as the audit holds it in English for every reader; shown in the person's language."""

@@ -102,7 +102,7 @@ class Session:
                 raise JobError("ledger_not_named")
             ledger_named = default_ledger_path()
         store = store_of(ledger_named)
-        store_path = state_folder() / "tokens.json"
+        store_path = tokens_path()
         credentials = Credentials(
             account,
             store=lambda: tokens or token_store(store_path),
@@ -127,6 +127,11 @@ class Session:
             exchange = ThreadedExchange(service)
             stack.callback(exchange.close)
             yield cls(account, ledger, ledger.account(scope), scope, service, exchange, trusted)
+
+
+def tokens_path() -> Path:
+    """Name the file of tokens, for machines that have no keyring."""
+    return state_folder() / "tokens.json"
 
 
 def _bind_renewed(ledger: Ledger, scope: str, account: Account, refresh: str) -> None:

@@ -1,14 +1,16 @@
-"""Inputs that are tables already: Parquet, Excel and JSON Lines -> groups of rows as text.
+"""Inputs that are tables already: Parquet, Excel and JSON -> groups of rows as text.
 
 Their cells are written as a CSV of the same data would hold them, so that every later stage sees
 one kind of row.
 """
 
+import codecs
 import contextlib
 import io
 import itertools
 import json
 import mmap
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
@@ -50,6 +52,8 @@ MAX_SHEET_ROWS: Final = 1 << 20  # Excel's own
 MAX_SHARED_STRINGS: Final = 4_000_000  # different texts of a workbook, all held in memory
 MAX_BOOK_MEMORY: Final = 512 << 20  # that reading a workbook may add to this process
 MEMORY_LOOKED_AT: Final = 1 << 20  # bytes of a workbook between two looks at the memory
+BLANKS: Final = re.compile(r"[ \t\r\n]*")
+JSON_READ: Final = 1 << 16  # characters of one JSON list that are read at a time
 EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError)
@@ -91,7 +95,12 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
         with pq.ParquetFile(
             path, metadata=metadata, read_dictionary=repeated, pre_buffer=False, memory_map=False
         ) as file:
-            for batch in file.iter_batches(batch_size=most, use_threads=False):
+            # pyarrow cannot join the dictionaries of two row groups inside a list.
+            batches = (
+                file.iter_batches(batch_size=most, row_groups=[number], use_threads=False)
+                for number in range(metadata.num_row_groups)
+            )
+            for batch in itertools.chain.from_iterable(batches):
                 texts += _text_bytes(batch)
                 if texts > BOMB_TEXT and texts > MAX_TEXT_GROWTH * size:
                     raise ExportError(
@@ -414,13 +423,22 @@ class JsonLines:
 
     Numbers keep their digits: they are text before they could become floats. An object's members
     become columns `address.city`; a list of objects stays one, for the items of an order.
+
+    Args:
+        stream: For the first pass.
+        shown: How errors name the file.
+        one_list: The file is one JSON list of such objects.
+
+    Raises:
+        ExportError: There are too many columns, or the list is not whole.
     """
 
-    def __init__(self, stream: BinaryIO, shown: str) -> None:
+    def __init__(self, stream: BinaryIO, shown: str, *, one_list: bool = False) -> None:
         self._shown = shown
+        self._one_list = one_list
         self.columns: dict[str, dict[str, None] | None] = {}
         width = 0
-        for _, raw in _json_lines(stream):
+        for _, raw in self._objects(stream):
             found = _json_object(raw)
             for name, value in (found or {}).items():
                 known = self.columns.get(name, {})
@@ -450,7 +468,7 @@ class JsonLines:
 
     def groups(self, stream: BinaryIO) -> Iterator[SourceGroup]:
         """Read the rows."""
-        row, lines, width = 0, _json_lines(stream), len(self.names)
+        row, lines, width = 0, self._objects(stream), len(self.names)
         while chunk := _light(
             lines, lambda one: itertools.chain([one[1]], itertools.repeat(b"", width))
         ):
@@ -467,6 +485,9 @@ class JsonLines:
             )
             row += table.height
             yield group
+
+    def _objects(self, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        return _listed_objects(stream, self._shown) if self._one_list else _json_lines(stream)
 
     def _table(self, objects: list[dict[str, Any]]) -> pl.DataFrame:
         return pl.DataFrame(
@@ -494,6 +515,71 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             if raw.strip():
                 yield line, raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
         fresh = raw.endswith(b"\n")
+
+
+def _listed_objects(stream: BinaryIO, shown: str) -> Iterator[tuple[int, bytes]]:
+    """Give the elements of one JSON list, each as it is written, with the line that it begins in.
+
+    Raises:
+        ExportError: The list is not whole: what follows a flaw could not be told apart.
+    """
+    try:
+        yield from _elements(codecs.getreader("utf-8-sig")(stream))
+    except (ValueError, RecursionError) as error:
+        raise ExportError(
+            "damaged_archive", path=shown, kind="JSON", reason=_first_line(error)
+        ) from error
+
+
+def _elements(reader: codecs.StreamReader) -> Iterator[tuple[int, bytes]]:
+    decoder, text, place, line, separator = json.JSONDecoder(), "", 0, 1, "["
+    while True:
+        text, place, line = _next_mark(reader, text, place, line)
+        if text[place] == "]" and separator == ",":
+            break
+        if text[place] != separator:
+            raise ValueError(f"line {line} has {text[place]!r} where {separator!r} belongs")
+        separator = ","
+        text, place, line = _next_mark(reader, text, place + 1, line)
+        while (end := _end_of(decoder, text, place)) is None:
+            more = reader.read(max(JSON_READ, len(text)))
+            if not more or len(text) - place > MAX_RECORD_BYTES:
+                raise ValueError(f"the element of line {line} does not end")
+            text, place = text[place:] + more, 0
+        # Line breaks stand between tokens only: within a text JSON escapes them.
+        yield line, text[place:end].replace("\r", " ").replace("\n", " ").encode()
+        line += text.count("\n", place, end)
+        place = end
+    text = text[place + 1 :]
+    while not text.strip(" \t\r\n"):
+        if not (text := reader.read(JSON_READ)):
+            return
+    raise ValueError(f"more stands behind the list, which ends in line {line}")
+
+
+def _next_mark(
+    reader: codecs.StreamReader, text: str, place: int, line: int
+) -> tuple[str, int, int]:
+    """Skip blanks, and read on where the text ends."""
+    while True:
+        blank = BLANKS.match(text, place)
+        assert blank is not None
+        line += text.count("\n", place, blank.end())
+        if blank.end() < len(text):
+            return text, blank.end(), line
+        text, place = reader.read(JSON_READ), 0
+        if not text:
+            raise ValueError("the list does not end")
+
+
+def _end_of(decoder: json.JSONDecoder, text: str, place: int) -> int | None:
+    """Give where an object ends; None where it does not end in this text."""
+    if text[place] != "{":
+        raise ValueError(f"{text[place : place + 20]!r} is no object")
+    try:
+        return decoder.raw_decode(text, place)[1]
+    except json.JSONDecodeError:
+        return None
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """What a person sees on the terminal: preview, result and question, built as text."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +10,13 @@ from rd_import.catalogue import number
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
 from rd_import.preview import Cause, Preview
+from rd_import.report import Cause as Refusal
+from rd_import.report import Report
 from rd_import.unknowns import UnknownEvent
 from rd_import.values import REMARKS, RunResult
 
 MOST_CAUSES = 12
+MOST_ANSWERS = 5
 REASONS = {"changed", "doubt", "held", "deferred", "sent", "forgotten"}
 """Why events stay behind, each a text of the preview."""
 STATE_STYLES: Final[Mapping[str, Style]] = {
@@ -34,9 +37,11 @@ def preview_text(
     return laid_out(_preview_lines(preview, destination, label), look or Look())
 
 
-def result_text(result: RunResult, *, look: Look | None = None) -> str:
+def result_text(
+    result: RunResult, *, report: Report | None = None, look: Look | None = None
+) -> str:
     """Write the closing screen: counts that sum, why a run stopped, and what to do next."""
-    return laid_out(_result_lines(result), look or Look())
+    return laid_out(_result_lines(result, report), look or Look())
 
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
@@ -144,7 +149,7 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     for field, column in preview.fields.items():
         how = messages.how(preview.how[field])
         if field != column:
-            fed = f"{field} = {plain(column)}"
+            fed = f"{field} = {plain(messages.fed_by(column))}"
             yield Line(f"{fed} ({how})" if how else fed, "  ")
     for field, value in preview.constants.items():
         yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
@@ -211,24 +216,41 @@ def _cause_lines(cause: Cause) -> Iterator[Line]:
     yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
-def _result_lines(result: RunResult) -> Iterator[Line]:
+def _result_lines(result: RunResult, report: Report | None) -> Iterator[Line]:
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
         yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
     requests = say("result.requests", count=result.requests)
     yield _amount("result.rows", result.rows, requests=requests)
     yield Line()
+    if report is not None:
+        yield from _answer_lines(report.causes)
     yield Line(say("result.audit", path=result.audit_path))
     for path in result.rejected_paths:
         yield Line(say("result.rejected", path=path))
+    if report is not None:
+        yield Line(say("result.report", path=report.path))
+    if result.stopped_by is not None and result.proof:
+        yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
     for line in _next_steps(result):
         yield Line(say("hint", hint=line), style="title")
 
 
+def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
+    """Say what RD Station said, or failed to say, of the rows that it did not take."""
+    answered = [one for one in causes if one.state in {"refused", "unknown", "deferred"}]
+    for cause in answered[:MOST_ANSWERS]:
+        place = plain(cause.first[0])
+        what = plain(cause.what)
+        yield Line(
+            say("result.cause", count=cause.rows, state=cause.state, what=what, place=place), "  "
+        )
+    if answered:
+        yield Line()
+
+
 def _next_steps(result: RunResult) -> Iterator[str]:
     run = result.run_id
-    if result.stopped_by is not None and result.proof:
-        yield say("result.stopped", proof=plain(result.proof))
     if result.stopped_by in {"account", "outage", "refused", "service", "person"}:
         yield say(f"result.{result.stopped_by}", run=run)
     if result.states.get("unknown"):

@@ -1,4 +1,4 @@
-"""`POST /auth/token`: a refresh token for a new access token."""
+"""`POST /auth/token`: a refresh token, or the code of a person who allowed the app, for a new access token."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -31,9 +31,11 @@ def judge_token_request(request: Request, state: State) -> Verdict:
         if not (is_client and same(given["client_secret"], tokens.client_secret)):
             _refuse("ACCESS_DENIED", "Wrong credentials provided.")
         if given["code"]:
-            # No person approves anything here, so there is no code that could be good.
-            _refuse("EXPIRED_CODE_GRANT", "The authorization code grant has expired.")
-        renewed = tokens.renew(given["refresh_token"], state.behaviour)
+            renewed = tokens.redeem(given["code"], state.behaviour)
+            if renewed is None:
+                _refuse("EXPIRED_CODE_GRANT", "The authorization code grant has expired.")
+        else:
+            renewed = tokens.renew(given["refresh_token"], state.behaviour)
         if renewed is None:
             _refuse(
                 "INVALID_REFRESH_TOKEN", "The provided refresh token is invalid or was revoked."

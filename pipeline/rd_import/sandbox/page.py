@@ -27,6 +27,7 @@ from rd_import.sandbox.behaviour import (
 )
 from rd_import.sandbox.store import Stats, StoredEvent, StoredRequest, contact_of
 from rd_import.sandbox.switches import Behaviour
+from rd_import.sandbox.tokens import same
 
 
 def look(request: Request, state: State) -> Response:
@@ -240,10 +241,46 @@ def _empty_row(columns: int, text: str) -> str:
     return f'<tr><td class="empty" colspan="{columns}">{text}</td></tr>'
 
 
+# The page where a person allows an app
+
+
+_CALLBACK: Final = re.compile(
+    r"http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?/[^?#]*", re.IGNORECASE
+)
+
+
+def _dialog(request: Request, state: State) -> Response:
+    """Ask to allow an app, as RD Station does; only addresses of this machine are led back to."""
+    asked = {name: request.query.get(name, "") for name in ("client_id", "redirect_uri", "state")}
+    if not same(asked["client_id"], state.tokens.client_id):
+        message = "No app has this client_id."
+        return error_response(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", message)
+    if not _CALLBACK.fullmatch(asked["redirect_uri"]):
+        message = "redirect_uri must be an address of this machine."
+        return error_response(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", message)
+    back = asked["redirect_uri"]
+    allow = f"{back}?{urlencode({'code': state.tokens.grant(), 'state': asked['state']})}"
+    decline = f"{back}?{urlencode({'error': 'access_denied', 'state': asked['state']})}"
+    html = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>RD Station sandbox</title>'
+        "<h1>Allow the app?</h1><p>A practice server; nothing here reaches RD Station.</p>"
+        f'<p><a id="allow" href="{escape(allow)}">Allow</a> '
+        f'<a id="decline" href="{escape(decline)}">Decline</a></p></html>'
+    )
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        **_PRIVATE,
+    }
+    return Response(HTTPStatus.OK, html.encode(), headers)
+
+
 _View = Callable[[Request, State], Response]
 
 _VIEWS: Final[Mapping[tuple[str, str], _View]] = {
     ("GET", "/"): _page,
+    ("GET", "/auth/dialog"): _dialog,
     ("GET", "/events"): _events,
     ("GET", "/requests"): _requests,
     ("GET", "/stats"): _stats,

@@ -33,6 +33,7 @@ class Tokens:
         self.client_secret = secrets.token_hex(16)
         self.refresh_token = secrets.token_urlsafe(24)
         self.refreshes = 0
+        self._codes: set[str] = set()
         self._lives = {self.first: _Life(clock().timestamp())}
 
     def is_ours(self, given: str) -> bool:
@@ -52,6 +53,22 @@ class Tokens:
                 del self._lives[found]
                 return False
             return True
+
+    def grant(self) -> str:
+        """Give a code for the person who allows an app; it works once."""
+        with self._lock:
+            code = secrets.token_urlsafe(16)
+            self._codes.add(code)
+            return code
+
+    def redeem(self, code: str, behaviour: Behaviour) -> dict[str, object] | None:
+        """Give tokens for a code as the API writes them; None where it is no good, or no more."""
+        with self._lock:
+            if code not in self._codes:
+                return None
+            self._codes.remove(code)
+            refresh_token = self.refresh_token
+        return self.renew(refresh_token, behaviour)
 
     def renew(self, refresh_token: str, behaviour: Behaviour) -> dict[str, object] | None:
         """Give a new access token as the API writes it; None where the refresh token is no good."""

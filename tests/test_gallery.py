@@ -1,0 +1,43 @@
+"""The gallery is true: every screen in it is what the command prints."""
+
+import importlib.util
+import re
+from types import ModuleType
+
+import pytest
+
+from command_line import ROOT
+
+
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery", ROOT / "tools" / "gallery.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PAGE = (ROOT / "docs" / "gallery.md").read_text("utf-8")
+SCREENS = re.findall(
+    r"^### ([^\n]+)\n\n[^\n]*exit code (\d+):\n\n```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.slow
+def test_the_gallery_is_what_the_command_prints() -> None:
+    """`make gallery` writes it again."""
+    assert tool().written() == PAGE
+
+
+@pytest.mark.parametrize(("title", "code", "screen"), SCREENS, ids=[one[0] for one in SCREENS])
+def test_every_failure_says_what_to_do(title: str, code: str, screen: str) -> None:
+    """What, where and why stand before it; what goes on to its end by itself needs no hint."""
+    if code != "0":
+        assert "hint: " in screen
+        assert re.search(r"rd-import|--[a-z]|mend|export|check|name|fill|use|take", screen)
+
+
+def test_every_flawed_sample_is_in_the_gallery() -> None:
+    flawed = {path.name for path in (ROOT / "sample_data" / "flaws").iterdir()}
+    assert flawed <= {title for title, _, _ in SCREENS}

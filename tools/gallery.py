@@ -1,0 +1,214 @@
+"""Write docs/gallery.md: the screen of each documented failure, by running it; `make gallery` does.
+
+Each screen is what the command printed, from its closing counts or its error on. Run ids and ports, which differ from
+run to run, are written RUN and PORT.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from rd_import.cli import main
+from rd_import.sandbox import Behaviour, Fault, Sandbox
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "sample_data"
+PAGE = ROOT / "docs" / "gallery.md"
+FLAWED_LINES = (4, 10)
+"""Of orders.csv, counted from 0; they are no part of what the server answers."""
+ORDERS = ("orders.csv", "--type", "ECOMMERCE_ORDER_PLACED")
+TO = ("--audit", "out.audit.parquet")
+
+TOP = (
+    "# Gallery of failures\n\n"
+    "What a person sees when something goes wrong: what happened, where, why, and what to do "
+    "next. `make gallery` writes this page by running each case, against the practice server "
+    "(with `orders.csv` of sample_data less its two flawed rows) or on a file of "
+    "[sample_data/flaws](../sample_data/README.md), and a test compares it. `RUN` stands for "
+    "a run's id. The same screens exist in Brazilian Portuguese: `--lang pt-BR`.\n"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One failure: how the server behaves, and the command; `{token}` and the like are filled in."""
+
+    title: str
+    words: tuple[str, ...] = (*ORDERS, *TO)
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    env: tuple[tuple[str, str], ...] = ()
+    why: str = ""
+
+
+def _struck(kind: str, **how: object) -> Behaviour:
+    return Behaviour(faults=(Fault(kind, at=(1,), **how),))  # type: ignore[arg-type]
+
+
+ANSWERS = (
+    Case(
+        "The answer never came",
+        behaviour=_struck("drop-after"),
+        why="The connection closed after the body had left.",
+    ),
+    Case(
+        "The answer took too long", (*ORDERS, *TO, "--timeout", "0.3"), _struck("slow", seconds=2)
+    ),
+    Case("500: the server failed", behaviour=_struck("status", status=500)),
+    Case("502: a page of the gateway", behaviour=_struck("status", status=502, html=True)),
+    Case("504: the gateway gave up", behaviour=_struck("status", status=504, html=True)),
+    Case("200 that breaks off", behaviour=_struck("truncate")),
+    Case("200 with one id too few", behaviour=_struck("wrong-count")),
+    Case("200 with a page instead of ids", behaviour=_struck("not-json")),
+    Case(
+        "400 that names the bad event",
+        behaviour=Behaviour(refused_contacts=("ana.ribeiro@example.com",)),
+        why="The others go in the next request.",
+    ),
+    Case(
+        "400 that does not name it",
+        behaviour=Behaviour(refused_contacts=("ana.ribeiro@example.com",), bad_event="no-index"),
+        why="The batch is halved until the bad event stands alone.",
+    ),
+    Case("401: a token that RD Station does not know", env=(("RD_IMPORT_TOKEN", "wrong"),)),
+    Case("403: the plan does not include it", behaviour=_struck("status", status=403)),
+    Case("404: not RD Station's address", behaviour=_struck("status", status=404, html=True)),
+    Case(
+        "415: the request itself is not taken", behaviour=_struck("status", status=415, html=True)
+    ),
+    Case("A redirect, which is not followed", behaviour=_struck("redirect")),
+    Case(
+        "413: the body is too long",
+        behaviour=Behaviour(max_body_bytes=2000),
+        why="Bodies are halved and the limit is remembered; everything goes.",
+    ),
+    Case(
+        "429: a contact has had its share",
+        ("repeated.csv", *ORDERS[1:], *TO),
+        Behaviour(contact_limit=2),
+    ),
+    Case(
+        "429: the account's quota is used up",
+        behaviour=_struck("status", status=429, retry_after=1),
+        why="Sending pauses for as long as told, and goes on; everything goes.",
+    ),
+    Case(
+        "503 with a time to wait",
+        behaviour=_struck("status", status=503, retry_after=1),
+        why="Proven not accepted, so it goes again; everything goes.",
+    ),
+)
+COMMANDS = (
+    Case("No file of that name", ("none.csv", *ORDERS[1:])),
+    Case("An event type that does not exist", ("orders.csv", "--type", "ORDERS")),
+    Case("A mistyped option", ("orders.csv", "--tpye", "SALE")),
+    Case("A report of what is no audit", ("report", "orders.csv")),
+    Case("Nothing to go on with", ("resume",)),
+    Case("A run that nobody knows", ("resolve", "2026-01-01-aaaaaa")),
+)
+
+
+def flaws() -> Iterator[Case]:
+    """Give a case for each flawed sample, as sample_data/README.md lists them."""
+    for line in (SAMPLES / "README.md").read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[2].isdigit() and cells[0].startswith("flaws/"):
+            yield Case(cells[0].removeprefix("flaws/"), (cells[0], "--type", cells[1], *TO))
+
+
+def screen_of(case: Case) -> tuple[int, str]:
+    """Run a case in a folder and a state of its own; give its exit code and what it printed."""
+    shown = io.StringIO()
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as name, Sandbox(behaviour=case.behaviour) as server:
+        folder = Path(name)
+        shutil.copytree(SAMPLES, folder / "work")
+        lines = (SAMPLES / "orders.csv").read_text("utf-8").splitlines()
+        clean = [line for at, line in enumerate(lines) if at not in FLAWED_LINES]
+        (folder / "work" / "orders.csv").write_text("\n".join(clean) + "\n", "utf-8")
+        repeated = [lines[0], *(lines[1].replace("LV-20871", f"LV-{n}") for n in range(5))]
+        (folder / "work" / "repeated.csv").write_text("\n".join(repeated) + "\n", "utf-8")
+        env = {
+            "RD_IMPORT_BASE_URL": server.url,
+            "RD_IMPORT_TOKEN": server.token,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "LC_ALL": "C.UTF-8",
+            **dict(case.env),
+        }
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("RD_IMPORT_")}
+        try:
+            os.chdir(folder / "work")
+            with (
+                mock.patch.dict(os.environ, {**kept, **env}, clear=True),
+                mock.patch.object(sys, "argv", ["rd-import", *case.words]),
+                contextlib.redirect_stdout(shown),
+                contextlib.redirect_stderr(shown),
+            ):
+                main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            os.chdir(before)
+        text = shown.getvalue().replace(str(folder), "…")
+    return code, _same_every_time(text)
+
+
+def _same_every_time(text: str) -> str:
+    text = re.sub(r"\d{4}-\d\d-\d\d-[a-z0-9]{6}\b", "RUN", text)
+    text = re.sub(r"(127\.0\.0\.1|localhost):\d+", r"\1:PORT", text)
+    text = re.sub(r"ledger `?\S*/state/", "ledger `…/", text)
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+
+
+def cut(text: str) -> str:
+    """Leave out what is no part of the failure: the new ledger, and the preview but for its causes."""
+    parts = []
+    causes = re.search(
+        r"^(Why rows will not go|Left out of events that go)\n(  .*\n)+", text, re.MULTILINE
+    )
+    if causes:
+        parts.append(causes.group(0).rstrip())
+    closing = re.search(r"^ +[\d,]+ [a-z_]+ {2,}.*\Z", text, re.MULTILINE | re.DOTALL)
+    said = re.findall(r"^rd-import: .*\Z", text, re.MULTILINE | re.DOTALL)
+    asked = re.findall(
+        r"^(?:.*(?:; nothing was sent\.|nothing to send\.))\n(?:hint: .*\n)?(?:this is a practice.*\n)?",
+        text,
+        re.MULTILINE,
+    )
+    parts += [one.rstrip() for one in asked]
+    if closing:
+        parts.append(closing.group(0).rstrip())
+    elif said:
+        parts.append(said[-1].rstrip())
+    return "\n\n".join(parts)
+
+
+def written() -> str:
+    """Give the page."""
+    parts = [TOP]
+    for title, cases in (
+        ("What RD Station may answer, or not", ANSWERS),
+        ("What a file may hold", tuple(flaws())),
+        ("What a command may lack", COMMANDS),
+    ):
+        parts.append(f"## {title}\n")
+        for case in cases:
+            code, text = screen_of(case)
+            why = f"{case.why} " if case.why else ""
+            parts.append(f"### {case.title}\n")
+            command = shlex.join(["rd-import", *case.words])
+            parts.append(f"{why}`{command}` ends with exit code {code}:\n")
+            parts.append(f"```text\n{cut(text)}\n```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(), encoding="utf-8")
