@@ -78,9 +78,9 @@ class Rule:
         if self.value is not None:
             return f'"{self.value}"'
         if self.first_of:
-            return ", else ".join(str(one) for one in self.first_of)
+            return ", else ".join(dict.fromkeys(map(str, self.first_of)))
         if self.join:
-            return " + ".join(str(one) for one in self.join)
+            return " + ".join(dict.fromkeys(map(str, self.join)))
         return f"{self.name}.{self.path}" if self.path else str(self.name)
 
 
