@@ -64,6 +64,7 @@ def test_a_person_is_gone_from_every_file_that_the_ledger_knows_of(
     audit = pq.read_table(imported / "a.audit.parquet").to_pylist()
     assert [row["contact"] is None for row in audit[:4]] == [False, False, False, True]
     assert [row["state"] for row in audit] == ["accepted"] * 4 + ["invalid"] * 2
+    assert (imported / "a.report.html").exists()
     rejected = (imported / "a.rejected.csv").read_text("utf-8")
     assert "zoe@example.com" in rejected
     assert rejected.count("\n") == 2
