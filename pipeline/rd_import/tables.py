@@ -138,13 +138,17 @@ def _parquet_group(batch: pa.RecordBatch, row: int) -> SourceGroup:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Give the schema without dictionaries, which only say how texts are kept."""
+    """Give the schema without dictionaries and views, which only say how texts are kept."""
     return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
-        return kind.value_type
+        return _plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
     if pa.types.is_list(kind):
