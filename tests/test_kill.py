@@ -41,8 +41,12 @@ def duration(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> float:
     return took
 
 
-def start(zygote: Zygote, folder: Path, sandbox: Sandbox, *words: object) -> Victim:
+def start(
+    zygote: Zygote, folder: Path, sandbox: Sandbox, *words: object, ledger: str | None = None
+) -> Victim:
     env = {"RD_IMPORT_BASE_URL": sandbox.url, "RD_IMPORT_TOKEN": sandbox.token}
+    if ledger is not None:
+        env["RD_IMPORT_LEDGER"] = ledger
     return zygote.run(*words, folder=folder, env=env)
 
 
@@ -58,10 +62,17 @@ def audits(folder: Path) -> list[Path]:
 class Story:
     """One file, and one ledger, through several lives."""
 
-    def __init__(self, zygote: Zygote, folder: Path, sandbox: Sandbox, dice: random.Random) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        folder: Path,
+        sandbox: Sandbox,
+        dice: random.Random,
+        ledger: str | None = None,
+    ) -> None:
         folder.mkdir()
         self.folder = folder
-        self.promise = Promise(folder)
+        self.promise = Promise(folder, address=ledger)
         self.orders = dice.randint(60, 200)
         self._zygote = zygote
         self._sandbox = sandbox
@@ -82,7 +93,8 @@ class Story:
             words = (*words, "--audit", audit.format(self._lives))
         elif list(self.folder.glob("*.parquet")):
             time.sleep(1)  # by default an audit is named by the second in which its run began
-        return start(self._zygote, self.folder, self._sandbox, *words)
+        address = self.promise.address
+        return start(self._zygote, self.folder, self._sandbox, *words, ledger=address)
 
     def kill(self, victim: Victim, after: float) -> bool:
         """Kill a process after so many seconds; False where it ended by itself before."""
@@ -128,14 +140,20 @@ def stored(sandbox: Sandbox) -> list[tuple[str, str]]:
 
 
 def one_after_another(
-    zygote: Zygote, place: Path, duration: float, *, seed: int, kills: int
+    zygote: Zygote,
+    place: Path,
+    duration: float,
+    *,
+    seed: int,
+    kills: int,
+    ledger: str | None = None,
 ) -> None:
     """Kill `kills` processes, each story's one after another, at moments spread over the whole life."""
     dice = random.Random(seed)
     done = 0
     for number in range(STORIES_AT_MOST):
         with Sandbox(behaviour=SERVER) as sandbox:
-            story = Story(zygote, place / str(number), sandbox, dice)
+            story = Story(zygote, place / str(number), sandbox, dice, ledger)
             for _ in range(min(KILLS_OF_A_STORY, kills - done)):
                 done += story.kill(story.life(), dice.uniform(0, duration))
             story.finish()
@@ -144,11 +162,19 @@ def one_after_another(
     raise AssertionError(f"only {done} of {kills} processes lived long enough to be killed")
 
 
-def two_at_once(zygote: Zygote, place: Path, duration: float, *, seed: int, rounds: int) -> None:
+def two_at_once(
+    zygote: Zygote,
+    place: Path,
+    duration: float,
+    *,
+    seed: int,
+    rounds: int,
+    ledger: str | None = None,
+) -> None:
     """Two processes do the same job at the same time; one is killed, later the other."""
     dice = random.Random(seed)
     with Sandbox(behaviour=SERVER) as sandbox:
-        story = Story(zygote, place / "two", sandbox, dice)
+        story = Story(zygote, place / "two", sandbox, dice, ledger)
         for number in range(rounds):
             first = story.life(may_resume=False, audit=f"first {number}.parquet")
             second = story.life(may_resume=False, audit=f"second {number}.parquet")
@@ -187,3 +213,17 @@ def test_many_pairs_of_processes_are_killed_and_nothing_is_sent_twice(
     seed: int, zygote: Zygote, duration: float, tmp_path: Path
 ) -> None:
     two_at_once(zygote, tmp_path, duration, seed=seed, rounds=4)
+
+
+@pytest.mark.postgres
+def test_killed_at_random_moments_on_postgresql_nothing_is_lost_and_nothing_twice(
+    zygote: Zygote, duration: float, tmp_path: Path, postgres: str
+) -> None:
+    one_after_another(zygote, tmp_path, duration, seed=7, kills=6, ledger=postgres)
+
+
+@pytest.mark.postgres
+def test_two_processes_on_postgresql_are_killed_and_nothing_is_sent_twice(
+    zygote: Zygote, duration: float, tmp_path: Path, postgres: str
+) -> None:
+    two_at_once(zygote, tmp_path, duration, seed=8, rounds=2, ledger=postgres)

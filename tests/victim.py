@@ -25,6 +25,8 @@ from pathlib import Path
 from sqlite3 import connect
 from typing import Any, Final, Self
 
+import psycopg
+
 LIFETIME_S: Final = 60
 """A child ends itself after this time, whatever became of the test."""
 ANSWER_S: Final = 90
@@ -176,9 +178,14 @@ class Promise:
         default_factory=set
     )  # identifiers that a killed process was sending
     kills: int = 0
+    address: str | None = None  # of a ledger in PostgreSQL
 
     @property
-    def ledger(self) -> Path:
+    def ledger(self) -> Path | str:
+        return self.address or self._file
+
+    @property
+    def _file(self) -> Path:
         return self.folder / "state" / "rd-import" / "ledger.db"
 
     def note_kill(self) -> int:
@@ -187,24 +194,32 @@ class Promise:
         The ledger is copied first: who opens it cleans up, and that is for the next process to do.
         """
         self.kills += 1
-        with self._copy() as copy:
-            if copy is None:
-                return 0
-            with closing(connect(copy)) as ledger:
-                tables = {name for (name,) in ledger.execute("SELECT name FROM sqlite_master")}
-                if "requests" not in tables:
-                    return 0
-                held = [
-                    bytes(keys)
-                    for (keys,) in ledger.execute(
-                        "SELECT event_keys FROM requests WHERE state = 'sent'"
-                    )
-                ]
+        held = self._held_in_postgres() if self.address else self._held_in_file()
         assert len(held) <= WORKERS
         self.in_flight |= {
             keys[at : at + 32].hex() for keys in held for at in range(0, len(keys), 32)
         }
         return len(held)
+
+    def _held_in_file(self) -> list[bytes]:
+        with self._copy() as copy:
+            if copy is None:
+                return []
+            with closing(connect(copy)) as ledger:
+                tables = {name for (name,) in ledger.execute("SELECT name FROM sqlite_master")}
+                if "requests" not in tables:
+                    return []
+                sent = ledger.execute("SELECT event_keys FROM requests WHERE state = 'sent'")
+                return [bytes(keys) for (keys,) in sent]
+
+    def _held_in_postgres(self) -> list[bytes]:
+        assert self.address is not None
+        with psycopg.connect(self.address) as ledger:
+            [(there,)] = ledger.execute("SELECT to_regclass('rd_import.requests')").fetchall()
+            if there is None:
+                return []
+            sent = ledger.execute("SELECT event_keys FROM rd_import.requests WHERE state = 'sent'")
+            return [bytes(keys) for (keys,) in sent]
 
     @contextmanager
     def _copy(self) -> Iterator[Path | None]:
@@ -213,7 +228,7 @@ class Promise:
         try:
             for name in ("ledger.db", "ledger.db-wal"):
                 with suppress(FileNotFoundError):
-                    shutil.copy(self.ledger.with_name(name), there / name)
+                    shutil.copy(self._file.with_name(name), there / name)
             yield there / "ledger.db" if (there / "ledger.db").exists() else None
         finally:
             shutil.rmtree(there)

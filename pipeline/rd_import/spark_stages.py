@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 POSITION: Final = "rd_import_position"
+FILE: Final = "rd_import_file"
 PREPARED: Final = pa.schema(
     [
         ("kind", pa.string()),  # event, rejection, finding
@@ -115,12 +116,15 @@ def prepare(df: "DataFrame", event_type: str, **words: Any) -> Prepared:
 
     job = Job(exports="-", event_type=event_type, **words)
     together = _column_of_an_event(df, job)
-    numbered = df.withColumn(POSITION, f.monotonically_increasing_id())
+    # Spark numbers the largest file's rows first, so the file's name comes before the number.
+    numbered = df.withColumn(FILE, f.input_file_name()).withColumn(
+        POSITION, f.monotonically_increasing_id()
+    )
     if together is None:
         placed = numbered.repartition(1)
     else:  # equal ids in other letters are one id still
         placed = numbered.repartition(f.lower(f.trim(f.col(f"`{together}`").cast("string"))))
-    ordered = placed.sortWithinPartitions(POSITION)  # items of an order stay in order
+    ordered = placed.sortWithinPartitions(FILE, POSITION).drop(FILE)  # items stay in order
     # Spark reads a dot in a column's name as a step into a structure, so names travel apart.
     plain = ordered.toDF(*[f"c{place}" for place in range(len(ordered.columns))])
     table = plain.mapInArrow(_preparing(job, tuple(ordered.columns)), _ddl(PREPARED))
@@ -218,8 +222,11 @@ def _sending(
     delivery: Delivery, event_type: str, run: str
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def start(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        mine = list(batches)
+        if not mine:
+            return
+        table = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(mine).cast(BODIES)))
         with open_session(delivery, SILENT) as session:
-            table = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(list(batches), schema=BODIES)))
             yield from _sent(delivery, EVENT_TYPES[event_type], run, session, table)
 
     return start
