@@ -1,6 +1,7 @@
 """`rd-import forget`: a person leaves ledger, run folders, audits and rejected files, and does not come back."""
 
 import io
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,6 +64,7 @@ def test_a_person_is_gone_from_every_file_that_the_ledger_knows_of(
     audit = pq.read_table(imported / "a.audit.parquet").to_pylist()
     assert [row["contact"] is None for row in audit[:4]] == [False, False, False, True]
     assert [row["state"] for row in audit] == ["accepted"] * 4 + ["invalid"] * 2
+    assert (imported / "a.report.html").exists()
     rejected = (imported / "a.rejected.csv").read_text("utf-8")
     assert "zoe@example.com" in rejected
     assert rejected.count("\n") == 2
@@ -151,3 +153,26 @@ def test_an_empty_state_has_nothing_to_forget(rd_import: Command) -> None:
     done = rd_import("forget", ANA, "--yes")
     assert done.code == 2
     assert "ledger" in done.err
+
+
+def test_run_folders_are_kept_no_longer_than_was_set(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a run whose rows still wait; only folders that are runs, and only old ones."""
+    path = save(tmp_path / "orders.csv", orders(2))
+    old = rd_import("check", path, *TYPE, "--keep", "--json").json["run_id"]
+    young = rd_import("check", path, *TYPE, "--keep", "--json").json["run_id"]
+    runs = tmp_path / "state" / "rd-import" / "runs"
+    (runs / "mine").mkdir()
+    (runs / "mine" / "run.json").write_text("{}", "utf-8")
+    for name in (old, "mine"):
+        os.utime(runs / name / "run.json", (0, 0))
+    rd_import("check", path, *TYPE)
+    assert (runs / old).is_dir()
+    monkeypatch.setenv("RD_IMPORT_KEEP_DAYS", "30")
+    rd_import("check", path, *TYPE)
+    assert not (runs / old).exists()
+    assert (runs / young).is_dir()
+    assert (runs / "mine").is_dir()
+    monkeypatch.setenv("RD_IMPORT_KEEP_DAYS", "for ever")
+    assert rd_import("check", path, *TYPE).code == 2

@@ -473,3 +473,14 @@ def test_what_fails_half_way_leaves_nothing_half_written(ledger: Ledger) -> None
     assert {line.request for line in ledger.lines(1, KEYS).values()} == {"r1"}
     (request,) = ledger.requests_of("run")
     assert request.state == "sent"
+
+
+def test_a_person_who_was_erased_stays_out_by_their_keyed_hash(place: Path | str) -> None:
+    """Whatever the case of the address; once more changes nothing."""
+    with Ledger.open(place) as ledger:
+        contact = ledger.contact_of(" Ana@Example.com ")
+        assert contact == ledger.contact_of("ana@example.com")
+        assert ledger.forgotten() == frozenset()
+        for _ in range(2):
+            assert ledger.forget(contact, "ana@example.com", now=NOW) == 0
+            assert ledger.forgotten() == {contact}

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import filelock
 import requests
+from urllib3.exceptions import HTTPError
 
 from rd_import.errors import AccountError, ServiceError
 from rd_import.job import Account, is_loopback
@@ -25,6 +26,7 @@ from rd_import.run_folder import private_file, private_folder
 LOG = logging.getLogger("rd_import")
 TOKEN_PATH: Final = "/auth/token"  # noqa: S105 -- a path; source: "Atualizar access token"
 TIMEOUT_S: Final = 30.0
+LARGEST_ANSWER: Final = 1 << 20  # bytes, once unpacked; tokens take a few hundred
 STABLE_CLAIMS: Final = ("iss", "account_id", "accountId", "sub", "client_id", "clientId")
 
 
@@ -203,10 +205,14 @@ def _ask_for_tokens(account: Account, what: dict[str, str]) -> Tokens:
         with requests.Session() as session:
             session.trust_env = not is_loopback(account.base_url)
             answer = session.post(
-                account.base_url + TOKEN_PATH, json=body, timeout=TIMEOUT_S, allow_redirects=False
+                account.base_url + TOKEN_PATH,
+                json=body,
+                timeout=TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
             )
-            given = answer.json()
-    except (requests.RequestException, ValueError) as error:
+            given = json.loads(answer.raw.read(LARGEST_ANSWER, decode_content=True))
+    except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
         raise ServiceError("no_new_token", reason=type(error).__name__) from error
     if answer.status_code != 200 or not isinstance(given, dict) or not given.get("access_token"):
         if answer.status_code in {400, 401, 403}:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from rd_import.audit import forget_in_audit, open_audit_path, rejected_files_of
 from rd_import.errors import JobError, LedgerError
 from rd_import.ledger import Ledger
+from rd_import.report import report_path, write_report
 from rd_import.run_folder import RunFolder, private_file, state_folder
 
 MOST_LINES = 50  # of one record; a quote that was opened and never closed must not take the rest of the file along
@@ -97,6 +98,9 @@ def _in_audit(path: Path, ledger: Ledger, mail: str, contact: bytes, done: Forgo
         rows = forget_in_audit(path, contact, mail)
         if rows:
             done.erased[str(path)] = rows
+            if report_path(path).exists():
+                write_report(path)
+                done.erased[str(report_path(path))] = rows
         if not mine:
             done.unreachable.append(("other_ledger", str(path)))
         run: dict[str, Any] = _run_of(facts)

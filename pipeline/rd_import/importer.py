@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from rd_import.ledger_rows import from_us
 from rd_import.ledger_store import Store, store_of
 from rd_import.places import place_of
 from rd_import.preview import Preview, preview
-from rd_import.run_folder import RunFolder, state_folder
+from rd_import.run_folder import RunFolder, remove_runs_before, state_folder
 from rd_import.send import Sending
 from rd_import.session import Session, Speed, default_ledger_path
 from rd_import.settle import event_type_named
@@ -37,6 +38,7 @@ from rd_import.values import RunResult
 Asker = Callable[[Sequence[UnknownEvent]], Sequence[tuple[UnknownEvent, str, str]]]
 """Gives an event, its decision and the reason, for each that is decided."""
 
+MOST_DAYS = 3650
 LOG = logging.getLogger("rd_import")
 
 
@@ -106,6 +108,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
     audit_path = named or default_audit_path(job.names[0], started)
     claim_audit_path(audit_path, named=named is not None)
     with contextlib.ExitStack() as stack:
+        _keep_no_longer(job, clock.now())
         folder = pipeline.prepare(job, clock)
         unsent = stack.enter_context(_removed_unless_sent(folder))
         if account.uses_api_key and folder.facts["event_types"] != ["CONVERSION"]:
@@ -154,6 +157,7 @@ def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview
         LedgerError: A ledger that is there cannot be used.
     """
     clock = pipeline.SystemClock()
+    _keep_no_longer(job, clock.now())
     folder = pipeline.prepare(job, clock)
     with contextlib.ExitStack() as unless_kept:
         unless_kept.callback(folder.remove)
@@ -382,6 +386,20 @@ def named_ledger(ledger: Path | str | None) -> Path | str | None:
 def ledger_store(ledger: Path | str | None) -> Store:
     """Give the place of a ledger, by default this person's own."""
     return store_of(named_ledger(ledger) or default_ledger_path())
+
+
+def _keep_no_longer(job: Job, now: datetime) -> None:
+    """Remove run folders that are older than this person wants to keep people's data.
+
+    Raises:
+        JobError: `RD_IMPORT_KEEP_DAYS` is no number of days.
+    """
+    days = os.environ.get("RD_IMPORT_KEEP_DAYS", "").strip()
+    if not days:
+        return
+    if not days.isdecimal() or not 1 <= int(days) <= MOST_DAYS:
+        raise JobError("bad_keep_days", value=days, most=MOST_DAYS)
+    remove_runs_before(job.run_dir or state_folder() / "runs", now - timedelta(days=int(days)))
 
 
 def _send(

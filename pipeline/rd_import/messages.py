@@ -353,6 +353,10 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "a decision is missing.",
         "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT",
     ),
+    "bad_keep_days": (
+        "`RD_IMPORT_KEEP_DAYS` is `{value}`, and not a number of days from 1 to {most}.",
+        "set it to 30, or take it away",
+    ),
     "mapping_too_long": (
         "{path} is longer than {most} bytes: that is no mapping.",
         "name the mapping file: --map FILE.toml",

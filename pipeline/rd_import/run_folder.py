@@ -101,6 +101,17 @@ def _sweep(base: Path, now: datetime) -> None:
                 shutil.rmtree(folder)
 
 
+def remove_runs_before(base: Path, before: datetime) -> None:
+    """Remove the run folders that were last written before a moment, whatever of them still waits."""
+    if not base.is_dir():
+        return
+    for folder in base.iterdir():
+        with contextlib.suppress(OSError):
+            written = (folder / "run.json").stat().st_mtime
+            if RUN_NAME.fullmatch(folder.name) and written < before.timestamp():
+                shutil.rmtree(folder)
+
+
 class RunFolder:
     """One run's folder, written once by the first half and read by the second.
 

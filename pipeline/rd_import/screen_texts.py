@@ -61,7 +61,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "an audit of another ledger, searched for the address alone, since its contacts are hashed with another "
         "secret: {place}"
     ),
-    "forget.copies": "copies, backups, reports, mapping files, suppression lists and a sandbox's store",
+    "forget.copies": "copies, backups, mapping files, suppression lists and a sandbox's store",
     "preview.title": "{event_type} to {destination}",
     "preview.check": "RD Station (nothing is sent by `check`)",
     "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",

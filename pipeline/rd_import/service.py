@@ -173,12 +173,15 @@ class RdStation:
         if not is_loopback(self._account.base_url):
             return None
         try:
-            answer = self._session.get(
-                self._account.base_url + "/stats", timeout=CONNECT_TIMEOUT_S, allow_redirects=False
-            )
+            with self._session.get(
+                self._account.base_url + "/stats",
+                timeout=CONNECT_TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                return answer.headers.get(INSTANCE_HEADER)
         except requests.RequestException:
             return None
-        return answer.headers.get(INSTANCE_HEADER)
 
 
 def scope_of(account: Account, instance: str | None) -> str:
