@@ -682,6 +682,8 @@ def test_old_events_are_a_question_that_only_a_person_can_answer(
     for answered in (("--past", "send"), ("--past", "skip"), ("--max-age", "1000")):
         done = rd_import("check", file, *CONVERSION, "--json", *answered)
         assert (done.code, done.json["questions"]) == (0, [])
+    literal = rd_import("check", file, *CONVERSION).out.splitlines()[-1]
+    assert literal.endswith("--type CONVERSION --past skip"), literal
 
 
 def test_old_events_to_the_real_service_end_unattended_with_nothing_sent(

@@ -312,6 +312,9 @@ def check(**given: Any) -> None:
         if not shown.rows:
             _say(messages.say("say.no_rows"))
         kept = shown.run_folder if given["run_dir"] else shown.run_id
+        for question, events in (("past", shown.past), ("repeats", shown.repeats)):
+            if events and not given[question]:
+                given[question] = "skip"  # the answer that cannot reach anybody by mistake
         send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
         click.echo(messages.say("say.to_send", command=send))
     if shown.run_folder:
