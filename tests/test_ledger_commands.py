@@ -559,6 +559,7 @@ def full_for(monkeypatch: pytest.MonkeyPatch, name: str, room: int = 0) -> None:
 
     monkeypatch.setattr(rd_import.run_folder, "private_file", private_file)
     monkeypatch.setattr(rd_import.audit, "private_file", private_file)
+    monkeypatch.setattr("rd_import.places.private_file", private_file)
 
 
 def assert_a_sentence(done: Outcome) -> None:

@@ -94,7 +94,7 @@ def test_a_cluster_prepares_what_one_machine_prepares_and_sends_it_once(
     )
     folder = importer.pipeline.prepare(job, importer.pipeline.SystemClock())
     wanted = [one for events in folder.bodies() for one in events.to_dicts()]
-    flawed = folder.problems().filter(pl.col("fatal"))
+    flawed = pl.concat(folder.problems()).filter(pl.col("fatal"))
     folder.remove()
     assert len(wanted) == 40_000 - 40
 

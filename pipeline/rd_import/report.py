@@ -26,7 +26,7 @@ from rd_import import messages
 from rd_import.catalogue import language, moment, number
 from rd_import.errors import ExportError, JobError
 from rd_import.messages import say
-from rd_import.run_folder import private_file
+from rd_import.places import new_file, put_in_place
 
 RECEIVED: Final = ("accepted", "already_accepted")
 EXPLAINED: Final = ("unknown", "refused", "invalid", "changed", "deferred", "not_sent", "filtered")
@@ -109,9 +109,9 @@ def write_report(audit: Path) -> Report:
     path = report_path(audit)
     temporary = path.with_name(f"{os.getpid()}.{path.name}.tmp")
     try:
-        with private_file(temporary) as file:
+        with new_file(temporary) as file:
             file.write(page.encode())
-        temporary.replace(path)
+        put_in_place(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
@@ -124,7 +124,7 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
     import jinja2
 
     try:
-        with pq.ParquetFile(audit) as file:
+        with audit.open("rb") as source, pq.ParquetFile(source) as file:
             facts = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
             if "rd_import.run" not in facts or "state" not in file.schema_arrow.names:
                 raise ExportError("not_an_audit", path=audit)
