@@ -62,7 +62,7 @@ def test_the_first_accent_may_stand_far_behind_the_head(tmp_path: Path) -> None:
     path.write_bytes(
         b"name,city\n" + b"Ana,Recife\n" * 20_000 + "João,São Paulo\n".encode("cp1252")
     )
-    [export] = find_exports(Job((str(path),), "SALE"))
+    [export] = find_exports(Job(exports=(str(path),), event_type="SALE"))
     *_, last = read([export])
     assert last.rows.table.row(-1)[:2] == ("João", "São Paulo")
     assert export.dialect is not None
@@ -198,7 +198,7 @@ def test_dates_that_fit_two_orders_are_asked_about(
     done = checked(rd_import, path)
     assert done.code == 7
     asked = rd_import("check", path, *TYPE)
-    assert "Only you can say" in asked.out
+    assert "only you can say" in asked.out
     assert f"--dates {readings}" in asked.err
     sent = rd_import(path, *TYPE, "--audit", tmp_path / "a.parquet")
     assert sent.code == 7
@@ -309,7 +309,9 @@ def test_any_table_that_python_writes_is_read_back_identical(
     path = tmp_path_factory.mktemp("table") / "table.csv"
     path.write_bytes(text.getvalue().encode(encoding))
     codec = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(encoding, encoding)
-    job = Job((str(path),), "SALE", encoding=codec, delimiter=delimiter, header=True)
+    job = Job(
+        exports=(str(path),), event_type="SALE", encoding=codec, delimiter=delimiter, header=True
+    )
     groups = list(read(find_exports(job)))
     assert sum(group.problems.height for group in groups) == 0
     got = [
@@ -351,7 +353,7 @@ def test_an_ordinary_table_is_read_back_identical_without_a_word(
     )
     path = tmp_path_factory.mktemp("table") / "table.csv"
     path.write_bytes(text.getvalue().encode(encoding))
-    [export] = find_exports(Job((str(path),), "SALE"))
+    [export] = find_exports(Job(exports=(str(path),), event_type="SALE"))
     got = [list(row[:3]) for group in read([export]) for row in group.rows.table.iter_rows()]
     assert got == rows
     assert export.facts.columns == ("nome", "email", "endereço")
@@ -361,7 +363,7 @@ def test_a_header_with_a_lone_carriage_return_is_read(tmp_path: Path) -> None:
     """Found by mutating real files: Python's csv refuses it outside of quotes."""
     path = tmp_path / "a.csv"
     path.write_bytes(b"na\rme,city\nAna,Recife\n")
-    [export] = find_exports(Job((str(path),), "SALE", header=True))
+    [export] = find_exports(Job(exports=(str(path),), event_type="SALE", header=True))
     assert export.facts.columns == ("na me", "city")
     assert [group.rows.table.row(0)[:2] for group in read([export])] == [("Ana", "Recife")]
 

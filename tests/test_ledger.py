@@ -384,7 +384,8 @@ def test_a_ledger_that_cannot_be_written_is_refused(open_folder: Path, mode: int
 def test_a_folder_in_its_place_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     """`--ledger ~` must not close the home folder to everybody."""
     folder = tmp_path / "home"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     with pytest.raises(LedgerError):
         Ledger.open(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Command
+from conftest import Command, Outcome
 from rd_import.cells import (
     PLAIN_EMAIL,
     CellFormat,
@@ -37,6 +37,12 @@ def typed(cells: list[str | None], read: Any) -> list[Any]:
     return found
 
 
+def damage_in(done: Outcome) -> list[Any]:
+    """What the preview says, but for sums of items that differ from the order's."""
+    problems = done.json["preview"]["problems"]
+    return [one for one in problems if one["code"] not in {"PRICE_DIFFERS", "TOTAL_ITEMS_DIFFER"}]
+
+
 @pytest.mark.parametrize("value", DESTROYED)
 @pytest.mark.parametrize("field", ["identifier", "currency", "line_items.price"])
 def test_in_a_needed_field_damage_makes_the_row_invalid(
@@ -53,7 +59,7 @@ def test_in_a_needed_field_damage_makes_the_row_invalid(
     done = rd_import(
         "check", save(tmp_path / "a.csv", orders(item | {field: value}), ";"), *TYPE, "--json"
     )
-    [problem] = done.json["preview"]["problems"]
+    [problem] = damage_in(done)
     assert (problem["code"], problem["column"], problem["fatal"]) == (
         "SPREADSHEET_DAMAGE",
         field,
@@ -74,7 +80,7 @@ def test_in_an_optional_field_damage_is_left_out_with_a_warning(
         "line_items.quantity": "1",
     }
     path = save(tmp_path / "a.csv", orders(item | {field: value}), ";")
-    [problem] = rd_import("check", path, *TYPE, "--json").json["preview"]["problems"]
+    [problem] = damage_in(rd_import("check", path, *TYPE, "--json"))
     assert (problem["code"], problem["column"], problem["fatal"]) == (
         "SPREADSHEET_DAMAGE",
         field,
