@@ -12,7 +12,7 @@ import pytest
 from conftest import Command
 from rd_import.mapping_file import parse_mapping, read_mapping
 from rd_import.mapping_text import rule_text
-from rd_import.sandbox import Sandbox
+from rd_import.sandbox import Behaviour, Sandbox
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 SHOP = """Order Nr,E-mail,Amount,Moeda,Situação,Produto,SKU,Qtd,Unit
@@ -189,6 +189,23 @@ def test_a_row_is_explained_from_cell_to_answer(
     shown = rd_import("explain", words[0], "2", *words[1:]).out
     assert 'from Amount: Amount = "99,90"' in shown
     assert uuids[1] in shown
+
+
+def test_an_explained_row_that_was_refused_says_why_in_the_service_s_own_words(
+    shop: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    words = (shop, "--type", "ECOMMERCE_ORDER_PAID", *NEEDS, "--rename", "line_items.price=Unit")
+    sandbox.behaviour = Behaviour(refused_contacts=("bia@example.com",))
+    refused = rd_import(*words, "--json", "--audit", shop.with_name("a.parquet")).audit[1]
+    assert refused["state"] == "refused"
+    answer = rd_import("explain", words[0], "2", *words[1:], "--json").json["answer"]
+    assert answer == {
+        "state": "refused",
+        "code": refused["error_code"],
+        "column": refused["error_column"],
+        "message": refused["error_message"],
+    }
+    assert refused["error_message"] in rd_import("explain", words[0], "2", *words[1:]).out
 
 
 def test_every_value_of_an_explained_row_stands_in_the_event(

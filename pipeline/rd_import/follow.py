@@ -141,4 +141,8 @@ def _answer(event: dict[str, Any], ledger: "Ledger | None", account: int | None)
         return {"state": "doubt"}
     if line.accepted:
         return {"state": "changed", "event_uuid": line.accepted[-1].of}
-    return {"state": "refused" if line.why == "refused" else "known"}
+    if line.why != "refused":
+        return {"state": "known"}
+    error = ledger.refusal_of(account, event["event_key"])
+    said = {"code": error.code, "column": error.path, "message": error.message} if error else {}
+    return {"state": "refused", **said}

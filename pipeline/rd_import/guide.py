@@ -137,7 +137,9 @@ def _explanation_lines(found: dict[str, Any]) -> Iterator[str]:
             f"  {line}"
             for line in json.dumps(found["body"], ensure_ascii=False, indent=2).splitlines()
         )
-    yield say(f"explain.{found['answer']['state']}", uuid=found["answer"].get("event_uuid") or "")
+    answer = {"event_uuid": "", "message": "?", "column": "?", "code": "?"} | found["answer"]
+    facts = {name: answer[name] for name in ("message", "column", "code")}
+    yield say(f"explain.{answer['state']}", uuid=answer["event_uuid"], **facts)
 
 
 def _quoted(cell: str | None) -> str:

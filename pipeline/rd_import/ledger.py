@@ -874,6 +874,20 @@ class Ledger:
                 for row in connection.execute(query)
             }
 
+    def refusal_of(self, account: int, key: bytes) -> ApiError | None:
+        """Give RD Station's newest error about a key, if it ever refused it."""
+        query = (
+            sa.select(refusals, requests.c.event_keys)
+            .join(requests, requests.c.request == refusals.c.request)
+            .where(requests.c.account == account)
+            .order_by(requests.c.marked_us.desc())
+        )
+        with self._reading() as connection:
+            for row in connection.execute(query):
+                if row.event_keys[32 * row.position :][:32] == key:
+                    return ApiError(row.code, row.message, row.path)
+        return None
+
     def faults(self) -> Iterator[str]:
         """Name what contradicts itself: damaged pages, keys held by closed requests, requests without their keys."""
         with self._reading() as connection:

@@ -35,7 +35,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "explain.body": "The event:",
     "explain.accepted": "RD Station accepted it: event_uuid {uuid}",
     "explain.doubt": "It left once, and no usable answer came: it may or may not be registered.",
-    "explain.refused": "RD Station refused it; the audit of that run has the reason.",
+    "explain.refused": "RD Station refused it: {message} ({column}, {code})",
     "explain.changed": "It was accepted earlier with other content: event_uuid {uuid}",
     "explain.known": "It was not sent yet.",
     "explain.not_looked_up": "Whether it was sent was not looked up: no ledger, or no account named.",
