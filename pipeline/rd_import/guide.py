@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rd_import.errors import JobError
-from rd_import.messages import say
+from rd_import.messages import plain, say
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
 from rdstation_events.event_type import EventType, FieldSpec
 
@@ -138,7 +138,7 @@ def _explanation_lines(found: dict[str, Any]) -> Iterator[str]:
             for line in json.dumps(found["body"], ensure_ascii=False, indent=2).splitlines()
         )
     answer = {"event_uuid": "", "message": "?", "column": "?", "code": "?"} | found["answer"]
-    facts = {name: answer[name] for name in ("message", "column", "code")}
+    facts = {name: plain(answer[name]) for name in ("message", "column", "code")}
     yield say(f"explain.{answer['state']}", uuid=answer["event_uuid"], **facts)
 
 
