@@ -138,7 +138,7 @@ def _explanation_lines(found: dict[str, Any]) -> Iterator[str]:
             for line in json.dumps(found["body"], ensure_ascii=False, indent=2).splitlines()
         )
     answer = {"event_uuid": "", "message": "?", "column": "?", "code": "?"} | found["answer"]
-    facts = {name: plain(answer[name]) for name in ("message", "column", "code")}
+    facts: dict[str, Any] = {name: plain(answer[name]) for name in ("message", "column", "code")}
     yield say(f"explain.{answer['state']}", uuid=answer["event_uuid"], **facts)
 
 
