@@ -121,6 +121,9 @@ def test_an_agencys_accounts_are_imported_by_mapped_tasks(
         link = done["xcoms"][f"import {number} _link_AuditLink"]
         assert link == Path(given["audit"]).as_uri()
         assert pq.read_table(given["audit"]).num_rows == 20
+        report = done["xcoms"][f"import {number} _link_ReportLink"]
+        assert report == Path(given["report"]).as_uri()
+        assert "20" in Path(given["report"]).read_text("utf-8")
     assert [one["states"] for one in done["assets"]] == [{"accepted": 20}] * 3
     assert "@example.com" not in json.dumps(done["xcoms"])
     assert server.token not in done["log"]

@@ -379,7 +379,7 @@ def test_the_page_runs(
 def test_each_function_of_the_page_stands_beside_a_command_that_exists(rd_import: Command) -> None:
     text = (ROOT / "docs" / "python.md").read_text("utf-8")
     pairs = re.findall(r"^\| `rd-import ([^`]+)` \| `rd\.(\w+)\(", text, flags=re.MULTILINE)
-    assert len(pairs) == 7
+    assert len(pairs) == 8
     for words, function in pairs:
         assert function in rd.__all__
         command = words.split(" ")[:2] if words.startswith("ledger") else words.split(" ")[:1]

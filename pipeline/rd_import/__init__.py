@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rd_import.job import Account, Delivery, Job, Threshold
     from rd_import.key_line import Policy
     from rd_import.preview import Preview
+    from rd_import.report import write_report
     from rd_import.values import RunResult
 
 _MODULES: Final = {
@@ -68,6 +69,7 @@ _MODULES: Final = {
     "job": ("Account", "Delivery", "Job", "Threshold"),
     "key_line": ("Policy",),
     "preview": ("Preview",),
+    "report": ("write_report",),
     "values": ("RunResult",),
 }
 
@@ -96,6 +98,7 @@ __all__ = [
     "run",
     "runs",
     "schema",
+    "write_report",
 ]
 
 

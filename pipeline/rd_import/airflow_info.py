@@ -19,7 +19,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {"integration-name": "RD Station Marketing", "python-modules": [_PROVIDER]},
         ],
-        "extra-links": [f"{_PROVIDER}.AuditLink", f"{_PROVIDER}.RejectedLink"],
+        "extra-links": [
+            f"{_PROVIDER}.ReportLink",
+            f"{_PROVIDER}.AuditLink",
+            f"{_PROVIDER}.RejectedLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "rdstation",

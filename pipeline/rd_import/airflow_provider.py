@@ -26,6 +26,7 @@ from rd_import.importer import Watcher, check, resume, run
 from rd_import.job import Account, Delivery, Job
 from rd_import.key_line import Policy
 from rd_import.mapping_file import read_mapping
+from rd_import.report import write_report
 from rd_import.run_folder import RunFolder, state_folder
 from rd_import.send import Sending
 from rd_import.service import RdStation
@@ -129,6 +130,16 @@ class AuditLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 -- Airflow's signature
         """Give the address of the last try's audit."""
         return _address(getattr(operator, "audit", None))
+
+
+class ReportLink(BaseOperatorLink):
+    """Where the report is: one page that says what became of the rows, and why."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 -- Airflow's signature
+        """Give the address of the last try's report."""
+        return _address(getattr(operator, "report", None))
 
 
 class RejectedLink(BaseOperatorLink):
@@ -235,7 +246,7 @@ class RdImportOperator(_OnJob):
         deferrable: Rows that wait for a contact's limit wait in the triggerer; else the task fails and is retried.
     """
 
-    operator_extra_links: ClassVar = (AuditLink(), RejectedLink())
+    operator_extra_links: ClassVar = (ReportLink(), AuditLink(), RejectedLink())
 
     def __init__(
         self,
@@ -251,6 +262,7 @@ class RdImportOperator(_OnJob):
         self.fail_on = frozenset(fail_on)
         self.deferrable = deferrable
         self.audit: str | None = None
+        self.report: str | None = None
         self.rejected: str | None = None
         self._stopping: list[Callable[[], None]] = []
 
@@ -287,6 +299,11 @@ class RdImportOperator(_OnJob):
     def _conclude(self, result: RunResult, context: Any) -> dict[str, Any]:
         facts = result.as_dict()
         self.audit = facts["audit"]
+        if result.audit_path is not None:
+            try:
+                self.report = facts["report"] = str(write_report(result.audit_path).path)
+            except RdImportError as error:  # the import stands all the same
+                self.log.warning("%s", error)
         self.rejected = next(iter(facts["rejected_file"]), None)
         self.log.info("%s: %s", result.run_id, facts["states"])
         why = f"{facts['states']}; {result.proof or 'see the audit'}: {self.audit}"
