@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +22,14 @@ from rig import broken_promises, job, registered
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture(autouse=True)
+def interrupts_reach_processes() -> Iterator[None]:
+    """Where the tests themselves run in the background of a script, SIGINT is ignored, and what they start inherits it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def start(*words: str) -> subprocess.Popen[str]:
