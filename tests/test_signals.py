@@ -26,7 +26,7 @@ BOTH = [signal.SIGINT, signal.SIGTERM]
 
 @pytest.fixture(autouse=True)
 def interrupts_reach_processes() -> Iterator[None]:
-    """Where the tests themselves run in the background of a script, SIGINT is ignored, and what they start inherits it."""
+    """In the background of a script SIGINT is ignored, by the tests and by what they start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
