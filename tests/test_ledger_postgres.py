@@ -157,6 +157,8 @@ def test_a_ledger_of_an_older_version_is_brought_up_to_date(postgres: str) -> No
         for column in ("partial", "ecommerce_in_batch", "unknowns_in_a_row", "tripped"):
             other.execute(f"ALTER TABLE accounts DROP COLUMN {column}")  # type: ignore[arg-type]
         other.execute("ALTER TABLE runs DROP COLUMN folder, DROP COLUMN states")
+        other.execute("ALTER TABLE requests DROP COLUMN contents")
+        other.execute("DROP TABLE forgotten")
         for column in ("refused_sha", "run", "claimed_us"):
             other.execute(f"ALTER TABLE keys DROP COLUMN {column}")  # type: ignore[arg-type]
         other.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
