@@ -170,8 +170,7 @@ def _to_version_2(connection: sa.Connection) -> None:
 
 
 def _to_version_3(connection: sa.Connection) -> None:
-    """Add what tells that a content went under another key, and who was forgotten."""
-    metadata.create_all(connection)
+    """Add what tells that a content went under another key."""
     kind = requests.c.contents.type.compile(connection.dialect)
     connection.execute(sa.text(f"ALTER TABLE requests ADD COLUMN contents {kind}"))
 
