@@ -34,7 +34,8 @@ test-all: test $(SCHEDULERS)/stamp ## test, then run the slow tests and those th
 	command -v java >/dev/null || missing+=' default-jre-headless'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 	$(BIN)/pytest -n $(WORKERS) -m "browser or slow or strace or postgres"
-	$(SCHEDULERS)/bin/pytest -n $(WORKERS) --dist loadfile -m "airflow or spark or s3"
+	$(SCHEDULERS)/bin/pytest -n $(WORKERS) --dist loadfile -m "airflow or spark or s3" \
+	    tests/test_airflow.py tests/test_object_store.py tests/test_spark.py
 
 # uv installs in a third of pip's time, where it finds an index by itself.
 $(SCHEDULERS)/stamp: requirements-airflow.lock pyproject.toml $(VENV)/dev.stamp

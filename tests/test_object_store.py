@@ -67,6 +67,7 @@ def test_an_import_from_a_bucket_to_a_bucket(
         "orders.1.rejected.csv",
         "orders.2.rejected.csv",
         "orders.audit.parquet",
+        "orders.report.html",
     ]
     read = rd.read_audit(audit)
     assert set(read["source_file"]) == {f"s3://{BUCKET}/in/{number}.csv" for number in range(2)}
@@ -110,7 +111,7 @@ def test_an_open_audit_stands_in_the_bucket_while_a_run_sends(
         done = rd_import(file, *TYPE, "--json", "--audit", f"s3://{BUCKET}/a.parquet")
     assert done.code == 0
     assert seen == [["a.parquet.open"]]
-    assert names(store) == ["a.parquet"]
+    assert names(store) == ["a.parquet", "a.report.html"]
 
 
 def test_a_bucket_that_is_not_there_stops_the_run_before_anything_is_sent(
