@@ -187,7 +187,9 @@ def test_each_ending_is_a_failure_a_retry_or_a_success(
         "unreachable -1": ["failed", 2],
     }
     tolerated = done["xcoms"]["tolerated -1 return_value"]
-    assert tolerated["states"] == {"already_accepted": 4, "refused": 1}
+    states = tolerated["states"]  # which of the two tasks of that account comes first is open
+    assert states.pop("refused") == 1
+    assert states in ({"accepted": 4}, {"already_accepted": 4})
     assert tolerated["exit_code"] == 3
     link = done["xcoms"]["tolerated -1 _link_RejectedLink"]
     assert "c000002@example.com" in Path(link.removeprefix("file://")).read_text("utf-8")
