@@ -40,3 +40,16 @@ def rd_import(
         timeout=120,
         check=False,
     )
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """Start `rd-import` as a process of its own, in the environment of the test."""
+    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
+    assert command is not None, "install the project first: make dev"
+    return subprocess.Popen(
+        [command, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )

@@ -2,10 +2,7 @@
 
 import base64
 import json
-import shutil
 import stat
-import subprocess
-import sysconfig
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from command_line import start
 from conftest import Command
 from rd_import.auth import FileStore, Tokens
 from rd_import.errors import JobError
@@ -666,18 +664,6 @@ def test_what_a_person_resolved_does_not_count_any_more(
 
 
 # --- two at once
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
-    assert command is not None
-    return subprocess.Popen(
-        [command, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
 
 
 @pytest.mark.parametrize("overlap", ["half", "whole"])

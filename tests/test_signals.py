@@ -2,10 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from command_line import start
 from conftest import Command
 from rd_import.sandbox import Behaviour, Fault, Sandbox
 from rig import broken_promises, job, registered
@@ -30,19 +28,6 @@ def interrupts_reach_processes() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    """Start the command as a process of its own."""
-    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
-    assert command is not None
-    return subprocess.Popen(
-        [command, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
 
 
 def wait_until(true: Callable[[], object], *, within_s: float = 20) -> None:
