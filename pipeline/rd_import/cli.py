@@ -60,6 +60,7 @@ Exit codes, the first that applies:
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
+_PORT = click.IntRange(0, 65535)
 
 
 class _Audit(click.Path):
@@ -604,7 +605,12 @@ def probe(email: str, **given: Any) -> None:
 @click.option("--paste", is_flag=True, help="Paste the code; for machines without a browser.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option(
-    "--port", type=int, default=8766, show_default=True, help="Of the app's callback address."
+    "--port",
+    type=_PORT,
+    default=8766,
+    show_default=True,
+    metavar="INTEGER",
+    help="Of the app's callback address.",
 )
 def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
     """Allow rd-import to send to an account: in the browser, once; the tokens stay on this machine.
@@ -668,7 +674,14 @@ def logout(**given: Any) -> None:
 
 @cli.command()
 @_LANG
-@click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
+@click.option(
+    "--port",
+    type=_PORT,
+    default=8765,
+    show_default=True,
+    metavar="INTEGER",
+    help="0 takes any free port.",
+)
 @click.option(
     "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
 )
