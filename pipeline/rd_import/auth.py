@@ -21,7 +21,8 @@ from urllib3.exceptions import HTTPError
 
 from rd_import.errors import AccountError, ServiceError
 from rd_import.job import Account, is_loopback
-from rd_import.run_folder import private_file, private_folder
+from rd_import.places import make_durable, new_file, put_in_place, temporary_of
+from rd_import.run_folder import private_folder
 
 LOG = logging.getLogger("rd_import")
 TOKEN_PATH: Final = "/auth/token"  # noqa: S105 -- a path; source: "Atualizar access token"
@@ -75,10 +76,11 @@ class FileStore:
 
     def _write(self, entries: dict[str, dict[str, str]]) -> None:
         private_folder(self._path.parent)
-        temporary = self._path.with_suffix(".tmp")
-        with private_file(temporary) as file:
+        temporary = temporary_of(self._path)
+        with new_file(temporary) as file:
             file.write(json.dumps(entries).encode())
-        temporary.replace(self._path)
+            make_durable(file, temporary)
+        put_in_place(temporary, self._path)
 
     def _all(self) -> dict[str, dict[str, str]]:
         try:

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from rd_import.audit import forget_in_audit, open_audit_path, rejected_files_of
 from rd_import.errors import JobError, LedgerError
 from rd_import.ledger import Ledger
+from rd_import.places import make_durable, new_file, put_in_place, temporary_of
 from rd_import.report import report_path, write_report
-from rd_import.run_folder import RunFolder, private_file, state_folder
+from rd_import.run_folder import RunFolder, state_folder
 
 MOST_LINES = 50  # of one record; a quote that was opened and never closed must not take the rest of the file along
 
@@ -128,10 +129,11 @@ def _in_rejected(path: Path, export: dict[str, Any], mail: str) -> int:
         else:
             kept.append(record)
     if gone:
-        temporary = path.with_name(f"{path.name}.tmp")
-        with private_file(temporary) as file:
+        temporary = temporary_of(path)
+        with new_file(temporary) as file:
             file.write("".join(kept).encode(codec, "surrogateescape"))
-        temporary.replace(path)
+            make_durable(file, temporary)
+        put_in_place(temporary, path)
     return gone
 
 

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from rd_import import messages
 from rd_import.catalogue import language, moment, number
 from rd_import.errors import ExportError, JobError
 from rd_import.messages import say
-from rd_import.places import new_file, put_in_place
+from rd_import.places import new_file, put_in_place, temporary_of
 
 RECEIVED: Final = ("accepted", "already_accepted")
 EXPLAINED: Final = ("unknown", "refused", "invalid", "changed", "deferred", "not_sent", "filtered")
@@ -107,7 +106,7 @@ def write_report(audit: Path) -> Report:
     """
     page, causes = _rendered(audit)
     path = report_path(audit)
-    temporary = path.with_name(f"{os.getpid()}.{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
         with new_file(temporary) as file:
             file.write(page.encode())
