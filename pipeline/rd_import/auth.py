@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from rd_import.errors import AccountError, ServiceError
 from rd_import.job import Account, is_loopback
+from rd_import.nesting import read_json
 from rd_import.places import make_durable, new_file, put_in_place, temporary_of
 from rd_import.run_folder import private_folder
 
@@ -213,8 +214,8 @@ def _ask_for_tokens(account: Account, what: dict[str, str]) -> Tokens:
                 allow_redirects=False,
                 stream=True,
             )
-            given = json.loads(answer.raw.read(LARGEST_ANSWER, decode_content=True))
-    except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
+            given = read_json(answer.raw.read(LARGEST_ANSWER, decode_content=True))
+    except (requests.RequestException, HTTPError, ValueError) as error:
         raise ServiceError("no_new_token", reason=type(error).__name__) from error
     if answer.status_code != 200 or not isinstance(given, dict) or not given.get("access_token"):
         if answer.status_code in {400, 401, 403}:
@@ -282,7 +283,7 @@ def _claims(token: str) -> str:
     if len(parts) != 3:
         return ""
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = read_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError):
         return ""
     if not isinstance(claims, dict):

@@ -1,6 +1,5 @@
 """A person erased from what this machine keeps of them, and what it cannot reach."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from rd_import.audit import forget_in_audit, open_audit_path, rejected_files_of
 from rd_import.errors import JobError, LedgerError
 from rd_import.ledger import Ledger
+from rd_import.nesting import read_json
 from rd_import.places import make_durable, new_file, put_in_place, temporary_of
 from rd_import.report import report_path, write_report
 from rd_import.run_folder import RunFolder, state_folder
@@ -114,7 +114,7 @@ def _in_audit(path: Path, ledger: Ledger, mail: str, contact: bytes, done: Forgo
 
 
 def _run_of(facts: dict[bytes, bytes]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(facts.get(b"rd_import.run", b"{}"))
+    found: dict[str, Any] = read_json(facts.get(b"rd_import.run", b"{}"))
     return found
 
 
