@@ -525,12 +525,15 @@ def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
         _print_json(differences=found, exit_code=1 if found else 0)
     for line in found[:20]:
         _say(line)
+    if not found:
+        _say(messages.say("ledger.whole"))
+        return
     _say(
-        messages.say("ledger.differences", count=len(found))
-        if found
-        else messages.say("ledger.whole")
+        messages.with_hint(
+            messages.say("ledger.differences", count=len(found)), messages.say("check.next")
+        )
     )
-    _exit(1 if found else 0)
+    _exit(1)
 
 
 @cli.command()
@@ -604,7 +607,11 @@ def probe(email: str, **given: Any) -> None:
 @click.option("--paste", is_flag=True, help="Paste the code; for machines without a browser.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option(
-    "--port", type=int, default=8766, show_default=True, help="Of the app's callback address."
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8766,
+    show_default=True,
+    help="Of the app's callback address.",
 )
 def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
     """Allow rd-import to send to an account: in the browser, once; the tokens stay on this machine.
@@ -668,7 +675,13 @@ def logout(**given: Any) -> None:
 
 @cli.command()
 @_LANG
-@click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="0 takes any free port.",
+)
 @click.option(
     "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
 )

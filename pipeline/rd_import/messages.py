@@ -675,6 +675,31 @@ STATES: Final[Mapping[str, str]] = {
     "not_sent": "not sent",
 }
 
+ADVICE: Final[Mapping[str, str]] = {
+    "CANNOT_BE_NULL": "RD Station needs a value there: fill it in",
+    "CANNOT_BE_BLANK": "RD Station needs a value there: fill it in",
+    "INVALID": "RD Station does not take the value: correct it",
+    "INVALID_FORMAT": "RD Station does not take how the value is written: correct it",
+    "INVALID_OPTION": "RD Station takes only certain values there: rd-import types TYPE lists them",
+    "MUST_BE_VALID_OPTION": "RD Station takes only certain values there: rd-import types TYPE lists them",
+    "MUST_BE_STRING": "RD Station wants a text there: look which column feeds the field",
+    "MUST_BE_STRING_ARRAY": "RD Station wants a list of texts there: look which column feeds the field",
+    "MUST_BE_BOOLEAN": "RD Station wants true or false there: look which column feeds the field",
+    "MUST_BE_LESS_THAN_OR_EQUAL": "the number is greater than RD Station takes: correct it",
+    "TOO_LONG": "it is longer than RD Station takes: shorten it",
+    "TOO_SHORT": "it is shorter than RD Station takes: complete it",
+    "CONFLICTING_FIELD": "two fields of the event exclude each other: empty one of them",
+    "RESOURCE_NOT_FOUND": (
+        "RD Station has no such contact: create it, for example by importing a CONVERSION of it, "
+        "wait a few minutes, and import these rows again"
+    ),
+    "RATE_LIMIT": "RD Station takes only so many events of a contact a day; the audit says from when on it takes more",
+}
+"""Code of an error of the API → what it means and what to do; the API's own words stand beside it.
+
+Source of the codes: the error shapes of "Eventos" and "Batch de Eventos", and the vendor's older pages.
+"""
+
 UNRESOLVABLE: Final[Mapping[str, str]] = {
     "not unknown": "it is not unknown",
     "in flight": "it is being sent right now",
@@ -795,6 +820,22 @@ def unresolvable(why: str) -> str:
     return translate(UNRESOLVABLE[why])
 
 
+def advice(code: str) -> str | None:
+    """Explain an error of the API by its code; None where its own words are all that is known."""
+    return translate(ADVICE[code]) if code in ADVICE else None
+
+
+def place(path: str, row: int, line: int | None) -> str:
+    """Name a row by its file and physical line, or by its number where a file has no lines."""
+    name = file_name(path)
+    return f"{name}:{line}" if line is not None else f"{name}, {say('report.row', row=row)}"
+
+
+def file_name(path: str) -> str:
+    """Give the last part of a path or address."""
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
 def state(name: str) -> str:
     """Say what a state means."""
     return translate(STATES[name])
@@ -825,6 +866,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
         "CONFIDENCE",
         "HOW",
         "KINDS",
+        "ADVICE",
         "STATES",
         "UNRESOLVABLE",
         "VALUES",
@@ -855,7 +897,7 @@ def problem(
     facts = {
         "field": field or "",
         "value": value or "",
-        "limit": limit or "",
+        "limit": translate(limit or "") if code == "FILTERED" else limit or "",
         "event_type": event_type,
         "place": place,
     }
@@ -944,6 +986,9 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     if "known" in facts:
         known = fill(word("known_are"), {"names": facts["known"]})
         made["known_words"] = known if facts["known"] else ""
+    for name in ("preset", "how"):
+        if isinstance(facts.get(name), str):
+            made[name] = translate(str(facts[name]))
     questions = facts.get("questions")
     if isinstance(questions, list):
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])

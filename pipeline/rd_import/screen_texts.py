@@ -296,6 +296,21 @@ SCREENS: Final[Mapping[str, Text]] = {
     "ledger.taken": ("{path}: {count:n} key taken over", "{path}: {count:n} keys taken over"),
     "ledger.differences": ("{count:n} difference", "{count:n} differences"),
     "ledger.whole": "the ledger is whole, and the audits agree with it",
+    "check.damaged": "the file is damaged: {what}",
+    "check.not_recorded": "not recorded",
+    "check.held": "event {key}… is held by request {request}, which is {state}",
+    "check.without_keys": (
+        "request {request} is marked as sent without {count:n} of its events",
+        "request {request} is marked as sent without {count:n} of its events",
+    ),
+    "check.no_account": "{audit}: the ledger does not know the account {scope}",
+    "check.not_known": "{audit}: event {key}… was accepted as {uuid}, which the ledger does not know",
+    "check.other_uuid": "{audit}: event {key}… has another uuid in the ledger",
+    "check.no_doubt": "{audit}: event {key}… was left in doubt, which the ledger does not know",
+    "check.next": (
+        "keep the ledger and the audits as they are; what audits know and the ledger does not is taken over by: "
+        "rd-import ledger add AUDIT…"
+    ),
     # probe
     "probe.ask": "In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?",
     "probe.accepted_whole": (
