@@ -73,9 +73,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.attention": "Know before you send",
     "preview.only_you": "only you can say, and nothing is sent before: {question}",
     "preview.events": (
-        "event will be sent, to {contacts:n} contacts in this file",
-        "events will be sent, to {contacts:n} contacts in this file",
+        "event will be sent, to {contacts}",
+        "events will be sent, to {contacts}",
     ),
+    "preview.contacts": ("{count:n} contact in this file", "{count:n} contacts in this file"),
     "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
     "preview.not_data": (
         "row holds no data (totals, the header once more)",
