@@ -69,7 +69,8 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
 
 def _sum_lines(preview: Preview) -> Iterator[Line]:
     """How much would go, what stays behind, and what that costs."""
-    yield _amount("preview.events", preview.to_send, contacts=preview.contacts)
+    contacts = say("preview.contacts", count=preview.contacts)
+    yield _amount("preview.events", preview.to_send, contacts=contacts)
     if len(preview.event_types) > 1:
         for name, count in preview.event_types.items():
             yield _amount("preview.of_type", count, event_type=name)
