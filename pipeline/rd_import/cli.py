@@ -60,6 +60,7 @@ Exit codes, the first that applies:
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
+_PORT = click.IntRange(0, 65535)
 
 
 class _Audit(click.Path):
@@ -608,9 +609,10 @@ def probe(email: str, **given: Any) -> None:
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535),
+    type=_PORT,
     default=8766,
     show_default=True,
+    metavar="INTEGER",
     help="Of the app's callback address.",
 )
 def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
@@ -677,9 +679,10 @@ def logout(**given: Any) -> None:
 @_LANG
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=_PORT,
     default=8765,
     show_default=True,
+    metavar="INTEGER",
     help="0 takes any free port.",
 )
 @click.option(

@@ -244,7 +244,11 @@ def _members(source: Source) -> tuple[str, ...] | None:
     if any(one.filename == EXCEL_MEMBER for one in infos):
         refuse_bomb(source.shown, sum(one.file_size for one in infos), source.path.stat().st_size)
         return None
-    found = [one for one in infos if not one.is_dir() and "__MACOSX" not in one.filename]
+    found = [
+        one  # `is_dir` falls over a file without a name
+        for one in infos
+        if one.filename and not one.is_dir() and "__MACOSX" not in one.filename
+    ]
     data = [one for one in found if _is_data(one.filename)] or (found if len(found) == 1 else [])
     if not data or len(data) > MAX_MEMBERS:
         raise ExportError("empty_archive", path=source.shown, suffixes=", ".join(DATA_SUFFIXES))

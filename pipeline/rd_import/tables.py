@@ -138,13 +138,28 @@ def _parquet_group(batch: pa.RecordBatch, row: int) -> SourceGroup:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Give the schema without dictionaries and views, which only say how texts are kept."""
-    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+    """Give the schema without dictionaries and views, which only say how texts are kept, and without what polars lacks.
+
+    Raises:
+        ValueError: A type holds text that is none; polars would end over it.
+    """
+    return pa.schema(
+        [
+            field
+            if pa.types.is_decimal256(field.type)
+            else field.with_type(_plain_type(field.type))
+            for field in schema
+        ]
+    )
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp(kind.unit, kind.tz)  # whose zone is decoded so
+    if pa.types.is_decimal256(kind):
+        return pa.decimal128(38, kind.scale)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):
