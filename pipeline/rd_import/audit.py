@@ -349,10 +349,7 @@ class _Merge:
                     export, number, line = hit.select("export", "row_number", "line_number").row(0)
                     places = {row: (self._paths[export], number, line)}
                     break
-        path, number, line = places[row]
-        return (
-            f"{Path(path).name}:{line}" if line is not None else f"{Path(path).name}, row {number}"
-        )
+        return messages.place(*places[row])
 
     def _column_of(self, field: str | None) -> str | None:
         """Name the file's own column where the field has one."""
@@ -469,7 +466,7 @@ class _Merge:
         first = self._requests[self._first[ordinal]] if last else None
         state, proof, error = self._state(ordinal, sha, line, contact, timestamp, last)
         what: str | None = error.message if error else None
-        hint: str | None = None
+        hint = messages.advice(error.code) if error else None
         if state == "invalid":
             what, hint = messages.problem(proof, field=None, value=None, limit=None, event_type="")
         return (

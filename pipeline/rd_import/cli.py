@@ -526,12 +526,15 @@ def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
         _print_json(differences=found, exit_code=1 if found else 0)
     for line in found[:20]:
         _say(line)
+    if not found:
+        _say(messages.say("ledger.whole"))
+        return
     _say(
-        messages.say("ledger.differences", count=len(found))
-        if found
-        else messages.say("ledger.whole")
+        messages.with_hint(
+            messages.say("ledger.differences", count=len(found)), messages.say("check.next")
+        )
     )
-    _exit(1 if found else 0)
+    _exit(1)
 
 
 @cli.command()

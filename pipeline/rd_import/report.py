@@ -209,32 +209,23 @@ def _add_causes(rows: pl.DataFrame, found: _Findings) -> None:
     for one in grouped.iter_rows(named=True):
         key = (one["state"], one["error_code"], one["error_column"])
         what = one["error_message"] or messages.proof(one["proof"] or "")
-        cause = found.causes.setdefault(
-            key, Cause(one["state"], one["error_column"], what, one["hint"])
-        )
+        column = one["error_column"] and messages.fed_by(one["error_column"])
+        cause = found.causes.setdefault(key, Cause(one["state"], column, what, one["hint"]))
         cause.rows += one["rows"]
-        places = [_place(**row) for row in one["first"]]
+        places = [messages.place(*row.values()) for row in one["first"]]
         cause.first += places[: FIRST_ROWS - len(cause.first)]
     wanted = UNKNOWN_SHOWN - len(found.unknown)
     if wanted > 0:
         shown = rows.filter(pl.col("state") == "unknown").head(wanted)
         found.unknown += [
-            {**row, "place": _place(row["source_file"], row["row_number"], row["line_number"])}
+            {
+                **row,
+                "place": messages.place(row["source_file"], row["row_number"], row["line_number"]),
+            }
             for row in shown.select(
                 "source_file", "row_number", "line_number", "identifier", "contact"
             ).iter_rows(named=True)
         ]
-
-
-def _place(source_file: str, row_number: int, line_number: int | None) -> str:
-    name = _name(source_file)
-    if line_number is not None:
-        return f"{name}:{line_number}"
-    return f"{name}, {say('report.row', row=row_number)}"
-
-
-def _name(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
 
 
 class _Index:
@@ -289,7 +280,10 @@ class _Index:
         for path, first, count, state in runs.select(
             "source_file", "row_number", "rows", "state"
         ).iter_rows():
-            at, kind = _position(self.files, _name(path)), _position(self.states, state)
+            at, kind = (
+                _position(self.files, messages.file_name(path)),
+                _position(self.states, state),
+            )
             last = self.runs[-1] if self.runs else None
             if last and (last[0], last[3]) == (at, kind) and last[1] + last[2] == first:
                 last[2] += count
@@ -306,7 +300,7 @@ class _Index:
         cause = None if state in RECEIVED else (message or messages.proof(proof or ""))
         before = len(self.causes)
         entry = [
-            _position(self.files, _name(path)),
+            _position(self.files, messages.file_name(path)),
             number_in_file,
             line,
             _position(self.states, state),
@@ -349,7 +343,8 @@ def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> d
         "scope": facts.get("rd_import.scope") or "-",
         "audit": audit.name,
         "files": [
-            say("report.file", count=count, path=_name(path)) for path, count in found.files.items()
+            say("report.file", count=count, path=messages.file_name(path))
+            for path, count in found.files.items()
         ],
         "verdict": list(_verdict(found.rows, total)),
         "good": total > 0 and sum(found.rows[state] for state in RECEIVED) == total,

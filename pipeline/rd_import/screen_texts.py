@@ -73,9 +73,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.attention": "Know before you send",
     "preview.only_you": "only you can say, and nothing is sent before: {question}",
     "preview.events": (
-        "event will be sent, to {contacts:n} contacts in this file",
-        "events will be sent, to {contacts:n} contacts in this file",
+        "event will be sent, to {contacts}",
+        "events will be sent, to {contacts}",
     ),
+    "preview.contacts": ("{count:n} contact in this file", "{count:n} contacts in this file"),
     "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
     "preview.not_data": (
         "row holds no data (totals, the header once more)",
@@ -296,6 +297,21 @@ SCREENS: Final[Mapping[str, Text]] = {
     "ledger.taken": ("{path}: {count:n} key taken over", "{path}: {count:n} keys taken over"),
     "ledger.differences": ("{count:n} difference", "{count:n} differences"),
     "ledger.whole": "the ledger is whole, and the audits agree with it",
+    "check.damaged": "the file is damaged: {what}",
+    "check.not_recorded": "not recorded",
+    "check.held": "event {key}… is held by request {request}, which is {state}",
+    "check.without_keys": (
+        "request {request} is marked as sent without {count:n} of its events",
+        "request {request} is marked as sent without {count:n} of its events",
+    ),
+    "check.no_account": "{audit}: the ledger does not know the account {scope}",
+    "check.not_known": "{audit}: event {key}… was accepted as {uuid}, which the ledger does not know",
+    "check.other_uuid": "{audit}: event {key}… has another uuid in the ledger",
+    "check.no_doubt": "{audit}: event {key}… was left in doubt, which the ledger does not know",
+    "check.next": (
+        "keep the ledger and the audits as they are; what audits know and the ledger does not is taken over by: "
+        "rd-import ledger add AUDIT…"
+    ),
     # probe
     "probe.ask": "In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?",
     "probe.accepted_whole": (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rd_import import messages
-from rd_import.catalogue import number
+from rd_import.catalogue import number, translate
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
 from rd_import.preview import Cause, Preview
@@ -69,7 +69,8 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
 
 def _sum_lines(preview: Preview) -> Iterator[Line]:
     """How much would go, what stays behind, and what that costs."""
-    yield _amount("preview.events", preview.to_send, contacts=preview.contacts)
+    contacts = say("preview.contacts", count=preview.contacts)
+    yield _amount("preview.events", preview.to_send, contacts=contacts)
     if len(preview.event_types) > 1:
         for name, count in preview.event_types.items():
             yield _amount("preview.of_type", count, event_type=name)
@@ -81,7 +82,7 @@ def _sum_lines(preview: Preview) -> Iterator[Line]:
     if preview.invalid_rows:
         yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
     for rule, count in preview.filtered.items():
-        yield _amount("preview.filtered", count, rule=plain(rule))
+        yield _amount("preview.filtered", count, rule=plain(translate(rule)))
     left_out = sum(export["not_data"] for export in preview.exports)
     if left_out:
         yield _amount("preview.not_data", left_out)
@@ -133,7 +134,8 @@ def _file_lines(preview: Preview) -> Iterator[Line]:
         path = plain(export["path"])
         yield Line(say("preview.file", count=export["rows"], path=path, form=form), "  ")
         if export["recognised"] is not None:
-            yield Line(say("preview.recognised", name=export["recognised"]), "    ")
+            name = translate(export["recognised"])
+            yield Line(say("preview.recognised", name=name), "    ")
         elif export["alike"]:
             names = ", ".join(export["alike"])
             yield Line(say("preview.alike", count=len(export["alike"]), names=names), "    ")
@@ -208,7 +210,7 @@ def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
 def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
     if cause.column:
-        what = say("preview.column", column=plain(cause.column), what=what)
+        what = say("preview.column", column=plain(messages.fed_by(cause.column)), what=what)
     values = ", ".join(f'"{plain(value)}"' for value in cause.values)
     text = say("preview.cause", count=cause.rows, what=what)
     yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
@@ -245,6 +247,8 @@ def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
         yield Line(
             say("result.cause", count=cause.rows, state=cause.state, what=what, place=place), "  "
         )
+        if cause.hint:
+            yield Line(say("hint", hint=plain(cause.hint)), "    ")
     if answered:
         yield Line()
 
