@@ -20,6 +20,7 @@ import requests
 from command_line import environment, start
 from conftest import Command
 from rd_import.cli import cli
+from rd_import.run_folder import private_file
 from rd_import.sandbox import Behaviour, Fault, Sandbox
 from rig import TYPE, Row, orders, save, time_passes
 
@@ -326,3 +327,17 @@ def test_a_link_in_the_state_folder_is_not_followed(
     refused = rd_import("status")
     assert refused.code == 1
     assert other.read_text("utf-8") == "mine"
+
+
+@pytest.mark.parametrize("place", ["hardlink_to", "symlink_to"])
+def test_a_file_that_another_put_there_is_not_written_into(tmp_path: Path, place: str) -> None:
+    """Whoever may write to the folder cannot have our bytes in a file of theirs."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.write_text("mine", "utf-8")
+    theirs.chmod(0o666)
+    getattr(ours, place)(theirs)
+    with private_file(ours) as file:
+        file.write(b"private")
+    assert theirs.read_text("utf-8") == "mine"
+    assert ours.read_bytes() == b"private"
+    assert os.name == "nt" or stat.S_IMODE(ours.lstat().st_mode) == 0o600

@@ -530,7 +530,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "the row is longer than {limit} bytes, by column `{field}`",
         "shorten the cell, or close its quote",
     ),
-    "BROKEN_JSON": ("the line is no JSON object", "write one object a line"),
+    "BROKEN_JSON": (
+        "the line is no JSON object, or one that is nested more than 64 deep",
+        "write one object a line",
+    ),
     "TOTALS_ROW": ("the row holds totals, no data", "nothing to do"),
     "REPEATED_HEADER": ("the row is the header once more", "nothing to do"),
     "SECOND_TABLE": ("another table begins before this row", "put it into a file of its own"),

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ from rd_import import messages
 from rd_import.catalogue import language, moment, number
 from rd_import.errors import ExportError, JobError
 from rd_import.messages import say
-from rd_import.places import new_file, put_in_place
+from rd_import.nesting import read_json
+from rd_import.places import new_file, put_in_place, temporary_of
 
 RECEIVED: Final = ("accepted", "already_accepted")
 EXPLAINED: Final = ("unknown", "refused", "invalid", "changed", "deferred", "not_sent", "filtered")
@@ -98,6 +98,13 @@ class Report:
     causes: tuple[Cause, ...]
 
 
+_NO_AUDIT: Final = (
+    pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError, KeyError,
+    IndexError, AttributeError, AssertionError,
+)  # fmt: skip
+"""What a forged audit may end in."""
+
+
 def write_report(audit: Path) -> Report:
     """Write the report of an audit beside it, for its owner alone.
 
@@ -107,7 +114,7 @@ def write_report(audit: Path) -> Report:
     """
     page, causes = _rendered(audit)
     path = report_path(audit)
-    temporary = path.with_name(f"{os.getpid()}.{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
         with new_file(temporary) as file:
             file.write(page.encode())
@@ -129,7 +136,8 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
             if "rd_import.run" not in facts or "state" not in file.schema_arrow.names:
                 raise ExportError("not_an_audit", path=audit)
             found = _gathered(file)
-    except (pa.ArrowException, OSError) as error:
+            shown = _facts_of_page(audit, facts, found)
+    except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=audit) from error
     folder = Path(__file__).parent
     page = jinja2.Environment(
@@ -141,7 +149,7 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
     style, script = ((folder / name).read_text("utf-8") for name in ("report.css", "report.js"))
     causes = tuple(sorted(found.causes.values(), key=lambda one: -one.rows))
     html = page.render(
-        _facts_of_page(audit, facts, found),
+        shown,
         causes=causes[:MOST_CAUSES],
         say=say,
         number=number,
@@ -322,8 +330,8 @@ def _position(names: list[str], name: str) -> int:
 
 
 def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> dict[str, Any]:
-    run = json.loads(facts["rd_import.run"])
-    requests = json.loads(facts.get("rd_import.requests", "[]"))
+    run = read_json(facts["rd_import.run"])
+    requests = read_json(facts.get("rd_import.requests", "[]"))
     assert found.index is not None  # set before the first row
     events = {state: _distinct(hashes) for state, hashes in found.keys.items()}
     total = sum(found.rows.values())

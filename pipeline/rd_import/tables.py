@@ -28,6 +28,7 @@ from polars.datatypes import DataTypeClass
 
 from rd_import.dialect import distinct_names, unique_names
 from rd_import.errors import ExportError, JobError
+from rd_import.nesting import TooDeepError, read_json
 from rd_import.parquet_footer import Chunk, chunks_of
 from rd_import.values import (
     KEPT_OF_TOO_LONG,
@@ -544,7 +545,7 @@ def _listed_objects(stream: BinaryIO, shown: str) -> Iterator[tuple[int, bytes]]
     """
     try:
         yield from _elements(codecs.getreader("utf-8-sig")(stream))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ExportError(
             "damaged_archive", path=shown, kind="JSON", reason=_first_line(error)
         ) from error
@@ -599,16 +600,18 @@ def _end_of(decoder: json.JSONDecoder, text: str, place: int) -> int | None:
         return decoder.raw_decode(text, place)[1]
     except json.JSONDecodeError:
         return None
+    except RecursionError as error:
+        raise TooDeepError from error
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:
     """Read a line as a flat object of texts and lists of objects; None where it is none."""
     try:
-        found = json.loads(raw, parse_int=str, parse_float=str, parse_constant=str)
+        found = read_json(raw, parse_int=str, parse_float=str, parse_constant=str)
         if b"\\u" in raw:
             json.dumps(found, ensure_ascii=False).encode()  # half a character is none
         return dict(_flat(found, "")) if isinstance(found, dict) else None
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 
