@@ -149,6 +149,7 @@ def screen_of(case: Case) -> tuple[int, str]:
             with (
                 mock.patch.dict(os.environ, {**kept, **env}, clear=True),
                 mock.patch.object(sys, "argv", ["rd-import", *case.words]),
+                mock.patch.object(sys, "stdin", io.StringIO()),
                 contextlib.redirect_stdout(shown),
                 contextlib.redirect_stderr(shown),
             ):

@@ -139,7 +139,7 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
     ),
     "no_type_of_preset": (
         "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
-        "add --type with one of them{or_type_by}",
+        "add --type with one of them (rd-import types says what each is){or_type_by}",
     ),
     "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
     "removed_type": (

@@ -21,7 +21,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "map.optional": "{event_type} could also have: {fields}",
     "map.suggest": "Or let a column decide on the type, row by row: then leave out `type` above.",
     "map.written": "written: {path}",
-    "map.next": "to look at what it would send: {command}",
+    "map.next": "to look at what it would send:\n{command}",
     "map.missing": "{fields}: required, and nothing feeds it; complete the file before you use it",
     "map.ask_missing": "{field} is required, and no column feeds it. Column, or =VALUE, or Enter to leave it open: ",
     "map.ask_proposed": "May `{column}` feed {field}?",
@@ -63,6 +63,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     ),
     "forget.copies": "copies, backups, mapping files, suppression lists and a sandbox's store",
     "preview.title": "{event_type} to {destination}",
+    "preview.practice": "the practice server ({url})",
     "preview.check": "RD Station (nothing is sent by `check`)",
     "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",
     "preview.file": ("{path}: {count:n} row ({form})", "{path}: {count:n} rows ({form})"),
@@ -214,7 +215,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Type the number of contacts ({contacts}) to send; anything else stops: ",
     ),
     "ask.yes_or_no": "{question} [y/N] ",
-    "say.to_send": "to send it: {command}",
+    "say.to_send": "to send it:\n{command}",
     "say.run_folder": "run folder: {path}",
     "say.no_rows": "the file has a header and no rows; there is nothing to send.",
     "say.usage_hint": "rd-import --help lists the commands, rd-import import --help the options",
@@ -250,23 +251,27 @@ SCREENS: Final[Mapping[str, Text]] = {
     "result.report": "report: {path}",
     "result.stopped": "the run stopped: {proof}",
     "result.account": (
-        "check that the token is valid and that plan and permission include this event, then: rd-import resume {run}"
+        "check that the token is valid and that plan and permission include this event, then:\nrd-import resume {run}"
     ),
-    "result.outage": "RD Station gave no usable answer; when it is back: rd-import resume {run}",
+    "result.outage": "RD Station gave no usable answer; when it is back:\nrd-import resume {run}",
     "result.refused": (
-        "RD Station refused event after event; see the report, mend the cause, then: rd-import resume {run}"
+        "RD Station refused event after event; see the report, mend the cause, then:\nrd-import resume {run}"
     ),
     "result.service": (
-        "the address or request was not accepted; check --base-url, then: rd-import resume {run}"
+        "the address or request was not accepted; check --base-url, then:\nrd-import resume {run}"
     ),
-    "result.person": "stopped as asked; to go on: rd-import resume {run}",
+    "result.person": "stopped as asked; to go on:\nrd-import resume {run}",
     "result.unknown": (
         "unknown rows may or may not be registered, and are never sent again by themselves; "
-        "look the contacts up in RD Station, then: rd-import resolve {run}"
+        "look the contacts up in RD Station, then:\nrd-import resolve {run}"
     ),
     "result.mend": "mend the rows in {file} and import that file; exactly those events go",
-    "result.rest": "to send the rest: rd-import resume {run}",
-    "result.deferred": "the rest may go after `not_before` in the audit: rd-import resume {run}",
+    "result.mend_by": "mend the rows in {file}, then send exactly those events:\n{command}",
+    "result.practised": (
+        "this was practice, and nothing reached RD Station; to send it, log in (rd-import login), then:\n{command}"
+    ),
+    "result.rest": "to send the rest:\nrd-import resume {run}",
+    "result.deferred": "the rest may go after `not_before` in the audit:\nrd-import resume {run}",
     # status
     "status.ledger": "ledger: {path}",
     "status.no_ledger": "there is no ledger at {path} yet: nothing was sent from here.",

@@ -1,12 +1,13 @@
 """What a person sees on the terminal: preview, result and question, built as text."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rd_import import messages
 from rd_import.catalogue import number, translate
+from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
 from rd_import.preview import Cause, Preview
@@ -37,11 +38,35 @@ def preview_text(
     return laid_out(_preview_lines(preview, destination, label), look or Look())
 
 
+def reminder_text(preview: Preview, *, look: Look) -> str:
+    """Write once more what must not be overlooked, for the preview may have left the screen."""
+    warnings = (Line(text, "  ! ", "warning") for text in _warnings(preview, None))
+    return laid_out((Line(say("preview.attention"), style="warning"), *warnings, Line()), look)
+
+
+def destination_of(base_url: str) -> str:
+    """Say where events go."""
+    return say("preview.practice", url=base_url) if is_loopback(base_url) else base_url
+
+
 def result_text(
-    result: RunResult, *, report: Report | None = None, look: Look | None = None
+    result: RunResult,
+    *,
+    report: Report | None = None,
+    run: str = "",
+    command: Callable[[Path], str] | None = None,
+    look: Look | None = None,
 ) -> str:
-    """Write the closing screen: counts that sum, why a run stopped, and what to do next."""
-    return laid_out(_result_lines(result, report), look or Look())
+    """Write the closing screen: counts that sum, why a run stopped, and what to do next.
+
+    Args:
+        result: How the run ended.
+        report: What was written of it.
+        run: How the next command names the run.
+        command: Gives the command that imports mended rows; None where the job's own words are not known.
+        look: How the stream shows lines.
+    """
+    return laid_out(_result_lines(result, report, run or result.run_id, command), look or Look())
 
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
@@ -218,7 +243,9 @@ def _cause_lines(cause: Cause) -> Iterator[Line]:
     yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
-def _result_lines(result: RunResult, report: Report | None) -> Iterator[Line]:
+def _result_lines(
+    result: RunResult, report: Report | None, run: str, command: Callable[[Path], str] | None
+) -> Iterator[Line]:
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
         yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
@@ -234,7 +261,7 @@ def _result_lines(result: RunResult, report: Report | None) -> Iterator[Line]:
         yield Line(say("result.report", path=report.path))
     if result.stopped_by is not None and result.proof:
         yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
-    for line in _next_steps(result):
+    for line in _next_steps(result, run, command):
         yield Line(say("hint", hint=line), style="title")
 
 
@@ -253,14 +280,18 @@ def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
         yield Line()
 
 
-def _next_steps(result: RunResult) -> Iterator[str]:
-    run = result.run_id
+def _next_steps(
+    result: RunResult, run: str, command: Callable[[Path], str] | None
+) -> Iterator[str]:
     if result.stopped_by in {"account", "outage", "refused", "service", "person"}:
         yield say(f"result.{result.stopped_by}", run=run)
     if result.states.get("unknown"):
         yield say("result.unknown", run=run)
     for path in result.rejected_paths:
-        yield say("result.mend", file=Path(path).name)
+        if command is None:
+            yield say("result.mend", file=path.name)
+        else:
+            yield say("result.mend_by", file=path.name, command=command(path))
     if result.states.get("not_sent") and result.stopped_by is None:
         yield say("result.rest", run=run)
     elif result.states.get("deferred"):
