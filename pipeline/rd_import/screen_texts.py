@@ -232,6 +232,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{done:n} of {count:n} event, {rate:n} requests/min",
         "{done:n} of {count:n} events, {rate:n} requests/min",
     ),
+    "progress.waits": "trying again at {time}: {why}",
     "progress.rest": "{line}, {time} left",
     "progress.accepted": ("{count:n} accepted", "{count:n} accepted"),
     "progress.refused": ("{count:n} refused", "{count:n} refused"),
