@@ -51,6 +51,23 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "`{what}` needs a part of rd-import that is not installed.",
         "pip install 'rd-import[{extra}]'",
     ),
+    "copy_too_large": (
+        "`{path}` is larger than {most} GB: that is no export.",
+        "split it, and import the parts one after the other",
+    ),
+    "no_room": (
+        "`{path}` must be copied to `{folder}` before it is read; {free} MB are free there, and a copy must leave "
+        "{kept} MB.",
+        "free some, or name a folder on a larger disk: TMPDIR=/large/disk",
+    ),
+    "cannot_copy": (
+        "`{path}` cannot be copied to `{folder}` before it is read: {reason}.",
+        "name a folder with room that you can write to: TMPDIR=/large/disk",
+    ),
+    "second_file_too_large": (
+        "`{path}` holds more than {most} MB of text; a second file is kept in memory as a whole.",
+        "leave in it only the rows and columns that are looked up",
+    ),
     "bomb": (
         "`{path}` unpacks to more than {ratio} times its size ({packed} bytes): that is no export.",
         "unpack it yourself if you trust it, and name the unpacked file",
