@@ -40,7 +40,9 @@ TOP = (
     "next. `make gallery` writes this page by running each case, against the practice server "
     "(with `orders.csv` of sample_data less its two flawed rows) or on a file of "
     "[sample_data/flaws](../sample_data/README.md), and a test compares it. `RUN` stands for "
-    "a run's id. The same screens exist in Brazilian Portuguese: `--lang pt-BR`.\n"
+    "a run's id. Limits that only a huge file meets (more memory, rows or different texts than a workbook may have, "
+    "a hundred thousand rows of which hardly one can be read) are left out. The same screens exist in "
+    "Brazilian Portuguese: `--lang pt-BR`.\n"
 )
 
 
@@ -54,6 +56,11 @@ class Case:
     env: tuple[tuple[str, str], ...] = ()
     why: str = ""
     makes: Callable[[Path], object] | None = None  # the file, where no sample is it
+
+
+CONTACTS = tuple(
+    line.split(",")[1] for line in (SAMPLES / "orders.csv").read_text("utf-8").splitlines()[1:]
+)
 
 
 def _holds(name: str, content: str | bytes) -> Callable[[Path], object]:
@@ -123,6 +130,32 @@ ANSWERS = (
     ),
     Case("A redirect, which is not followed", behaviour=_struck("redirect")),
     Case(
+        "422 for the bad event",
+        behaviour=Behaviour(refused_contacts=("ana.ribeiro@example.com",), bad_event_status=422),
+        why="As 400: the others go in the next request.",
+    ),
+    Case(
+        "404: no such contact",
+        ("sales.csv", "--type", "SALE", *TO),
+        Behaviour(unknown_contact="not-found"),
+        why="The batch is halved until each event that is not found stands alone.",
+    ),
+    Case(
+        "Event after event is refused",
+        (*ORDERS, *TO, "--max-refused", "2"),
+        Behaviour(refused_contacts=CONTACTS),
+        why="Something about all of them is wrong, so the run stops before it asks for each.",
+    ),
+    Case("The connection is reset", behaviour=_struck("reset-early")),
+    Case("408: the server waited too long", behaviour=_struck("status", status=408)),
+    Case("503 without a time to wait", behaviour=_struck("status", status=503, html=True)),
+    Case(
+        "No answer, three times in a row",
+        (*ORDERS, *TO, "--max-body", "1000"),
+        Behaviour(faults=(Fault("drop-after", from_request=1),)),
+        why="The run stops, so that an outage leaves few rows in doubt.",
+    ),
+    Case(
         "413: the body is too long",
         behaviour=Behaviour(max_body_bytes=2000),
         why="Bodies are halved and the limit is remembered; everything goes.",
@@ -151,7 +184,7 @@ CONNECTION = (
     ),
     Case(
         "The name is not known",
-        (*ORDERS, *TO, "--yes"),
+        (*ORDERS, *TO, "--ledger", "ledger.db", "--plan", "advanced", "--yes"),
         env=(("RD_IMPORT_BASE_URL", "https://rd.invalid"),),
     ),
     Case(
@@ -161,7 +194,7 @@ CONNECTION = (
     ),
     Case(
         "The proxy does not let it through",
-        (*ORDERS, *TO, "--yes"),
+        (*ORDERS, *TO, "--ledger", "ledger.db", "--plan", "advanced", "--yes"),
         env=(
             ("RD_IMPORT_BASE_URL", "https://rd.invalid"),
             ("HTTPS_PROXY", "http://127.0.0.1:1"),
@@ -196,7 +229,7 @@ READING = (
     _read(
         "A file that unpacks to far too much",
         "orders.csv.gz",
-        gzip.compress(bytes(64 << 20), mtime=0),
+        gzip.compress(HEADER.encode() + (b"x" * (1 << 20) + b"\n") * 70, 1, mtime=0),
     ),
     _read(
         "A folder without a file to import", "exports", lambda folder: (folder / "exports").mkdir()
@@ -219,22 +252,10 @@ READING = (
         "id,mail;total\n1,a@example.com;5\n2,b@example.com;6\n",
     ),
     _read(
-        "Hardly a row can be read",
-        "orders.csv",
-        GOOD + '"x"y,\n' * 100_001,
-    ),
-    _read(
         "A line that is no JSON",
         "orders.jsonl",
         '{"identifier": "1", "email": "a@example.com", "currency": "BRL", "price": 5, "total_items": 1}\n'
         '{"identifier": \n',
-    ),
-    _read(
-        "A byte of another encoding in a row",
-        "orders.csv",
-        GOOD.encode() * 3 + b"4,caf\xe9@example.com,BRL,1,1\n",
-        "--encoding",
-        "utf-8-sig",
     ),
     _read("A NUL byte in a row", "orders.csv", GOOD + "4,d\x00@example.com,BRL,1,1\n"),
     _read(
@@ -291,7 +312,7 @@ def untrusted() -> Iterator[int]:
     """Listen with a certificate that nobody vouches for; give the port."""
     with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as server:
         key, certificate = Path(name, "key.pem"), Path(name, "certificate.pem")
-        subprocess.run(
+        subprocess.run(  # noqa: S603 -- nothing of it comes from outside
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",  # noqa: S607
              "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
             capture_output=True, check=True,
@@ -379,7 +400,7 @@ def cut(text: str) -> str:
         text,
         re.MULTILINE,
     )
-    parts += [one.rstrip() for one in asked]
+    parts += [one.rstrip() for one in asked if one.rstrip() not in "".join(said)]
     if closing:
         parts.append(closing.group(0).rstrip())
     elif said:
