@@ -244,6 +244,13 @@ READING = (
         "--encoding",
         "utf-8",
     ),
+    _read(
+        "A whole file of another encoding",
+        "orders.csv",
+        GOOD.encode() + b"4,caf\xe9@example.com,BRL,1,1\n",
+        "--encoding",
+        "utf-8-sig",
+    ),
     _read("An encoding that does not exist", "orders.csv", GOOD, "--encoding", "klingon"),
     _read("A delimiter of two characters", "orders.csv", GOOD, "--delimiter", ";;"),
     _read(
