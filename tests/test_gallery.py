@@ -54,6 +54,7 @@ NOT_SHOWN = {
     "workbook_too_large",
     "copy_too_large",
     "cannot_copy",
+    "no_room",
     "cannot_open",  # who runs the tests as root may open anything
 }
 """What takes a huge file, or a full disk, to show; the page says so."""

@@ -20,6 +20,7 @@ MOST_CAUSES = 12
 MOST_ANSWERS = 5
 ASKED_FOR = {None, "person", "question"}
 """Ends that were no accident: what there is to say of them was said when they came."""
+NOTHING_LEFT: Final = "no byte asked for: "
 NOT_CONNECTED: Final[Mapping[str, str]] = {
     "the TLS connection could not be trusted": "no_tls",
     "the proxy refused": "no_proxy",
@@ -292,7 +293,7 @@ def _next_steps(
 ) -> Iterator[str]:
     rest = result.states.get("not_sent") or result.states.get("deferred")
     if result.stopped_by is not None and rest:
-        before, nothing_left, why = (result.proof or "").partition("no byte asked for: ")
+        before, nothing_left, why = (result.proof or "").partition(NOTHING_LEFT)
         no_way = nothing_left and not before and result.stopped_by == "outage"
         end = NOT_CONNECTED.get(why, "no_connection") if no_way else result.stopped_by
         yield say(f"result.{end}", run=run)
