@@ -25,13 +25,14 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from openpyxl import Workbook
 
 from rd_import.audit import AUDIT_SCHEMA, keys_of_audit, read_audit
 from rd_import.errors import RdImportError
@@ -219,6 +220,16 @@ def own_seeds(target: str) -> Iterator[bytes]:
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr("a.csv", csv)
+            yield packed.getvalue()
+            book, packed = Workbook(write_only=True), io.BytesIO()
+            sheet = book.create_sheet()
+            for row in (
+                ("email", "price", "at"),
+                ("a@b.c", 1.5, date(2026, 3, 1)),
+                ("ç", None, True),
+            ):
+                sheet.append(row)
+            book.save(packed)
             yield packed.getvalue()
             table = pa.table(
                 {

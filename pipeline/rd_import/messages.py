@@ -100,6 +100,10 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "`{path}` holds more than {most:n} different texts, too many for a workbook.",
         "save it as CSV, which is read in little memory",
     ),
+    "too_many_elements": (
+        "`{path}` has a sheet with more than {most} elements and no row among them: that is no export.",
+        "save it as CSV, which is read in little memory",
+    ),
     "workbook_too_large": (
         "`{path}` takes more than {most} MB of memory to read as a workbook.",
         "save it as CSV, which is read in little memory",
