@@ -307,10 +307,13 @@ def test_the_help_of_a_command_shows_its_examples(tmp_path: Path) -> None:
     [
         (
             "the connection failed or broke after 4086 bytes of the body were asked for",
-            "a conexão falhou ou caiu depois de pedidos 4086 bytes do corpo",
+            "a conexão falhou ou caiu depois de entregues 4086 bytes do corpo",
         ),
         ("200 with 3 of 4 uuids", "200 com 3 de 4 uuids"),
-        ("no byte asked for: no connection in time", "nenhum byte pedido: sem conexão a tempo"),
+        (
+            "no byte asked for: no connection in time",
+            "nada saiu desta máquina: sem conexão a tempo",
+        ),
         ("Email is invalid.", "Email is invalid."),
         ("429 RATE_LIMIT", "429 RATE_LIMIT"),
     ],

@@ -73,15 +73,15 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "unpack it yourself if you trust it, and name the unpacked file",
     ),
     "too_many_columns": (
-        "`{path}` has {columns} columns, more than {most}: that is no export.",
+        "`{path}` has {columns:n} columns, more than {most:n}: that is no export.",
         "keep the columns that the events need",
     ),
     "header_too_long": (
-        "`{path}`: no line ends within the first {most} bytes, so there is no header to read.",
+        "`{path}`: no line ends within the first {most:n} bytes, so there is no header to read.",
         "a header is one line with the columns' names; export it as CSV again",
     ),
     "hardly_a_row": (
-        "`{path}`, line {line}: {unreadable} of {rows} rows cannot be read.",
+        "`{path}`, line {line}: {unreadable:n} of {rows:n} rows cannot be read.",
         "check that the header belongs to these rows, and name the delimiter if need be: --delimiter ';'",
     ),
     "open_quotes": (
@@ -89,15 +89,15 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "export it again with a program that doubles the quotes inside cells",
     ),
     "too_many_sheet_rows": (
-        "`{path}` claims more than {most} rows on a sheet, which no workbook can hold.",
+        "`{path}` claims more than {most:n} rows on a sheet, which no workbook can hold.",
         "save it as CSV",
     ),
     "cell_too_long": (
-        "`{path}`: a cell is longer than {most} bytes.",
+        "`{path}`: a cell is longer than {most:n} bytes.",
         "shorten it; an event holds far less",
     ),
     "too_many_strings": (
-        "`{path}` holds more than {most} different texts, too many for a workbook.",
+        "`{path}` holds more than {most:n} different texts, too many for a workbook.",
         "save it as CSV, which is read in little memory",
     ),
     "too_many_elements": (

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,10 @@ _COLUMNS: Final = (
     "not_before",
     "resolved_as",
 )
+
+
+PLACE_IN_BODY: Final = re.compile(r"^\$(\.body)?(\[\d+\])?\.?")
+"""How an error of the API begins to name a field: by where the event stood in its request."""
 
 
 @dataclass(slots=True)
@@ -207,9 +212,11 @@ def _add_causes(rows: pl.DataFrame, found: _Findings) -> None:
         pl.col("error_message", "proof", "hint").first(),
     )
     for one in grouped.iter_rows(named=True):
-        key = (one["state"], one["error_code"], one["error_column"])
-        what = one["error_message"] or messages.proof(one["proof"] or "")
         column = one["error_column"] and messages.fed_by(one["error_column"])
+        if column and one["state"] == "refused":
+            column = PLACE_IN_BODY.sub("", column) or None
+        key = (one["state"], one["error_code"], column)
+        what = one["error_message"] or messages.proof(one["proof"] or "")
         cause = found.causes.setdefault(key, Cause(one["state"], column, what, one["hint"]))
         cause.rows += one["rows"]
         places = [messages.place(*row.values()) for row in one["first"]]

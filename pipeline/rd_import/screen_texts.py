@@ -232,6 +232,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{done:n} of {count:n} event, {rate:n} requests/min",
         "{done:n} of {count:n} events, {rate:n} requests/min",
     ),
+    "progress.waits": "trying again at {time}: {why}",
     "progress.rest": "{line}, {time} left",
     "progress.accepted": ("{count:n} accepted", "{count:n} accepted"),
     "progress.refused": ("{count:n} refused", "{count:n} refused"),
@@ -254,6 +255,18 @@ SCREENS: Final[Mapping[str, Text]] = {
         "check that the token is valid and that plan and permission include this event, then:\nrd-import resume {run}"
     ),
     "result.outage": "RD Station gave no usable answer; when it is back:\nrd-import resume {run}",
+    "result.no_connection": (
+        "nothing left this machine: look at its network, and at the address in --base-url or RD_IMPORT_BASE_URL, "
+        "then:\nrd-import resume {run}"
+    ),
+    "result.no_tls": (
+        "nothing left this machine: look at its clock, and at what replaces certificates on the way "
+        "(a company's proxy, an antivirus), then:\nrd-import resume {run}"
+    ),
+    "result.no_proxy": (
+        "nothing left this machine: look at the proxy that HTTPS_PROXY names, then:\nrd-import resume {run}"
+    ),
+    "result.question": "answer what is asked above, with the option that it names, in the same command",
     "result.refused": (
         "RD Station refused event after event; see the report, mend the cause, then:\nrd-import resume {run}"
     ),

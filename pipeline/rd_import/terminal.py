@@ -18,6 +18,14 @@ from rd_import.values import REMARKS, RunResult
 
 MOST_CAUSES = 12
 MOST_ANSWERS = 5
+ASKED_FOR = {None, "person", "question"}
+"""Ends that were no accident: what there is to say of them was said when they came."""
+NOTHING_LEFT: Final = "no byte asked for: "
+NOT_CONNECTED: Final[Mapping[str, str]] = {
+    "the TLS connection could not be trusted": "no_tls",
+    "the proxy refused": "no_proxy",
+}
+"""Why no byte left → the text that says what to do; any other reason is the network or the address."""
 REASONS = {"changed", "doubt", "held", "deferred", "sent", "forgotten"}
 """Why events stay behind, each a text of the preview."""
 STATE_STYLES: Final[Mapping[str, Style]] = {
@@ -236,7 +244,7 @@ def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
     if cause.column:
         what = say("preview.column", column=plain(messages.fed_by(cause.column)), what=what)
-    values = ", ".join(f'"{plain(value)}"' for value in cause.values)
+    values = ", ".join(f'"{plain(value)}"' for value in cause.values if value)
     text = say("preview.cause", count=cause.rows, what=what)
     yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
     yield Line(say("preview.first", places=plain(", ".join(cause.places))), "    ")
@@ -259,7 +267,7 @@ def _result_lines(
         yield Line(say("result.rejected", path=path))
     if report is not None:
         yield Line(say("result.report", path=report.path))
-    if result.stopped_by is not None and result.proof:
+    if result.stopped_by not in ASKED_FOR and result.proof:
         yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
     for line in _next_steps(result, run, command):
         yield Line(say("hint", hint=line), style="title")
@@ -283,8 +291,12 @@ def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
 def _next_steps(
     result: RunResult, run: str, command: Callable[[Path], str] | None
 ) -> Iterator[str]:
-    if result.stopped_by in {"account", "outage", "refused", "service", "person"}:
-        yield say(f"result.{result.stopped_by}", run=run)
+    rest = result.states.get("not_sent") or result.states.get("deferred")
+    if result.stopped_by is not None and rest:
+        before, nothing_left, why = (result.proof or "").partition(NOTHING_LEFT)
+        no_way = nothing_left and not before and result.stopped_by == "outage"
+        end = NOT_CONNECTED.get(why, "no_connection") if no_way else result.stopped_by
+        yield say(f"result.{end}", run=run)
     if result.states.get("unknown"):
         yield say("result.unknown", run=run)
     for path in result.rejected_paths:
