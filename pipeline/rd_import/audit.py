@@ -1,5 +1,7 @@
 """Run folder + ledger -> the audit Parquet and the rejected rows. It can be made again at any time."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import itertools
@@ -12,10 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +30,9 @@ from rd_import.places import make_durable, new_file, place_of, put_in_place
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import ERASED, RunFolder, private_file, sync_folder
 from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION: Final = 1
 STATES: Final = (
@@ -829,6 +833,8 @@ def read_audit(path: Path | str) -> pd.DataFrame:
     Raises:
         ExportError: It is no audit of ours.
     """
+    import pandas as pd
+
     try:
         with place_of(path).open("rb") as opened, pq.ParquetFile(opened) as file:
             table, facts = file.read(), file.metadata.metadata or {}

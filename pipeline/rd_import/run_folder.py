@@ -67,6 +67,11 @@ def state_folder() -> Path:
     return platformdirs.user_state_path("rd-import")
 
 
+def default_ledger_path() -> Path:
+    """Give the ledger of this person on this machine."""
+    return state_folder() / "ledger.db"
+
+
 def private_folder(path: Path) -> Path:
     """Create a folder that only its owner can read.
 
