@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 from rd_import import messages
 from rd_import.errors import ExportError, JobError
 from rd_import.key_line import Fact, KeyLine
-from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError, is_uuid
 from rd_import.places import make_durable, new_file, place_of, put_in_place
 from rd_import.plan import CONTACT_CONFLICT, Decisions
@@ -33,6 +32,8 @@ from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rd_import.ledger import Ledger, RequestLine, Resolution
 
 SCHEMA_VERSION: Final = 1
 STATES: Final = (

@@ -165,7 +165,7 @@ def _csp_hash(text: str) -> str:
 def _gathered(file: pq.ParquetFile) -> _Findings:
     found = _Findings()
     found.index = _Index(every_id=file.metadata.num_rows <= EVERY_ID_UP_TO)
-    for batch in file.iter_batches(columns=list(_COLUMNS)):
+    for batch in file.iter_batches(columns=list(_COLUMNS), batch_size=8192):
         rows = pl.DataFrame(pl.from_arrow(batch))
         _count(rows, found)
         explained = rows.filter(pl.col("state").is_in(EXPLAINED))
