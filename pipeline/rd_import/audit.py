@@ -667,7 +667,7 @@ def forget_in_audit(path: Path, contact: bytes, email: str) -> int:
     erased = 0
     temporary = _temporary(path)
     try:
-        with pq.ParquetFile(path) as old, private_file(temporary) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as old, private_file(temporary) as file:
             with pq.ParquetWriter(
                 file, old.schema_arrow.remove_metadata(), compression="zstd"
             ) as new:
@@ -871,7 +871,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
 def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
     wanted = ["event_key", "payload_sha256", "state", "event_uuid"]
     try:
-        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
             columns = [name for name in wanted if name in file.schema_arrow.names]
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():
