@@ -21,7 +21,7 @@ demo: $(VENV)/runtime.stamp ## set up .venv and import sample_data/orders.csv in
 	@mkdir -p demo-output
 	@echo "Two of the 14 rows are flawed on purpose, so this import ends with exit code 3."
 	@echo
-	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
+	@$(BIN)/rd-import sample_data/orders.csv --type ECOMMERCE_ORDER_PLACED --sandbox --yes --audit demo-output/orders.audit.parquet || [ $$? -eq 3 ]
 
 test: lint ## lint, then run the tests
 	$(BIN)/pytest -n $(WORKERS) -m "not browser and not slow and not strace and not postgres and not airflow and not spark and not s3"

@@ -25,20 +25,22 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from openpyxl import Workbook
 
-from rd_import.audit import AUDIT_SCHEMA, keys_of_audit
+from rd_import.audit import AUDIT_SCHEMA, keys_of_audit, read_audit
 from rd_import.errors import RdImportError
 from rd_import.job import Job
 from rd_import.mapping_file import parse_mapping
 from rd_import.outcome import PERSONAL, Accepted, Observation, Refused, judge
 from rd_import.read import find_exports, read
+from rd_import.report import write_report
 from rd_import.sandbox import Sandbox
 from rd_import.tables import memory_in_use
 
@@ -144,10 +146,14 @@ def answers(data: bytes) -> None:
 
 
 def audit(data: bytes) -> None:
-    """An audit that was damaged or forged is taken over or refused."""
+    """An audit that was damaged or forged is taken over, read and reported, or refused."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.audit.parquet"
         path.write_bytes(data)
+        with contextlib.suppress(RdImportError):
+            write_report(path)
+        with contextlib.suppress(RdImportError):
+            read_audit(path)
         with contextlib.suppress(RdImportError):
             _, known = keys_of_audit(path)
             for key, line in known:
@@ -215,6 +221,16 @@ def own_seeds(target: str) -> Iterator[bytes]:
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr("a.csv", csv)
             yield packed.getvalue()
+            book, packed = Workbook(write_only=True), io.BytesIO()
+            sheet = book.create_sheet()
+            for row in (
+                ("email", "price", "at"),
+                ("a@b.c", 1.5, date(2026, 3, 1)),
+                ("ç", None, True),
+            ):
+                sheet.append(row)
+            book.save(packed)
+            yield packed.getvalue()
             table = pa.table(
                 {
                     "email": ["a@b.c", None],
@@ -239,11 +255,15 @@ def own_seeds(target: str) -> Iterator[bytes]:
             yield json.dumps({"error": "lead_limiter", "max": 24, "remaining_time": 5}).encode()
         case "audit":
             key, sha = "ab" * 32, "cd" * 32
-            row = {"state": "accepted", "event_key": key, "payload_sha256": sha, "event_uuid": "u"}
+            row = {"state": "accepted", "event_key": key, "payload_sha256": sha, "event_uuid": "u",
+                   "source_file": "a.csv", "row_number": 1, "line_number": 2, "run_id": "r"}  # fmt: skip
             table = pa.Table.from_pylist(
                 [row, {**row, "event_uuid": None, "state": "unknown"}], AUDIT_SCHEMA
             )
-            facts = {"rd_import.scope": "loopback default", "rd_import.run": "{}"}
+            export = {"path": "a.csv", "file_format": "csv", "rows": 2}
+            run = {"run_id": "r", "event_type": "CONVERSION", "exports": [export]}
+            run |= {"started_at": datetime.now(UTC).isoformat(), "rows": 2, "events": 2}
+            facts = {"rd_import.scope": "loopback default", "rd_import.run": json.dumps(run)}
             yield _parquet(table.replace_schema_metadata(facts))
         case "sandbox":
             body = (

@@ -22,32 +22,32 @@ def rd_import(
     *words: str, cwd: Path, state: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `rd-import` without a terminal; nothing of the person's own environment reaches it."""
+    with start(*words, cwd=cwd, env=environment(state, env or {})) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def environment(state: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Give an environment that holds nothing of the person's own but these settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RD_IMPORT_")}
-    return subprocess.run(
+    return {
+        **kept,
+        "XDG_STATE_HOME": str(state),
+        "PYTHONUTF8": "1",
+        "LC_ALL": "C.UTF-8",
+        "COLUMNS": "100",
+        **env,
+    }
+
+
+def start(
+    *words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start `rd-import` as a process of its own, without a terminal, in the environment of the test."""
+    return subprocess.Popen(
         [command_path(), *words],
         cwd=cwd,
-        env={
-            **kept,
-            "XDG_STATE_HOME": str(state),
-            "PYTHONUTF8": "1",
-            "LC_ALL": "C.UTF-8",
-            "COLUMNS": "100",
-            **(env or {}),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    """Start `rd-import` as a process of its own, in the environment of the test."""
-    command = shutil.which("rd-import", path=sysconfig.get_path("scripts"))
-    assert command is not None, "install the project first: make dev"
-    return subprocess.Popen(
-        [command, *words],
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,8 +14,10 @@ from rd_import.cli import EXIT_CODES
 from rd_import.sandbox import Sandbox
 
 READMES = ("README.md", "README.pt-BR.md")
+GUIDES = ("docs/guide.md", "docs/guia.md")
 PAGES = (
     *READMES,
+    *GUIDES,
     "CONTRIBUTING.md",
     "sample_data/README.md",
     "docs/architecture.md",
@@ -42,8 +44,8 @@ def headings(page: str) -> int:
     return len(re.findall(r"^#+ ", text_of(page), flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", READMES)
-def test_the_commands_of_a_readme_run(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", GUIDES)
+def test_the_commands_of_a_guide_run(page: str, tmp_path: Path) -> None:
     """What a newcomer pastes must work as it stands; here the sandbox stands in for RD Station."""
     folder = tmp_path / "work"
     shutil.copytree(SAMPLE_DATA, folder)
@@ -62,7 +64,7 @@ def test_the_commands_of_a_readme_run(page: str, tmp_path: Path) -> None:
         assert len(server.events()) == 12
 
 
-@pytest.mark.parametrize("page", [*READMES, "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*READMES, *GUIDES, "CONTRIBUTING.md"])
 def test_the_other_commands_of_a_page_exist(page: str) -> None:
     for line in commands(page):
         words = shlex.split(line)
@@ -74,7 +76,7 @@ def test_the_other_commands_of_a_page_exist(page: str) -> None:
             assert words[0] in {"rd-import", ".", ".venv/bin/pytest"}, line
 
 
-@pytest.mark.parametrize("page", READMES)
+@pytest.mark.parametrize("page", GUIDES)
 def test_the_picture_is_the_end_of_a_real_run(page: str, tmp_path: Path) -> None:
     """The picture is what `make demo` prints last."""
     shutil.copytree(SAMPLE_DATA, tmp_path / "sample_data")
@@ -88,18 +90,19 @@ def test_the_picture_is_the_end_of_a_real_run(page: str, tmp_path: Path) -> None
     assert done.stdout.endswith(f"\n{picture}")
 
 
-@pytest.mark.parametrize("page", READMES)
-def test_a_readme_has_the_exit_codes_of_the_help(page: str) -> None:
+@pytest.mark.parametrize("page", GUIDES)
+def test_a_guide_has_the_exit_codes_of_the_help(page: str) -> None:
     rows = re.findall(r"^\| (\d+) \|", text_of(page), flags=re.MULTILINE)
     assert rows == re.findall(r"^  (\d+)  ", EXIT_CODES, flags=re.MULTILINE)
 
 
-def test_both_readmes_say_the_same() -> None:
-    """Parts, commands and links correspond, but for the placeholder of the token."""
-    english, portuguese = READMES
+@pytest.mark.parametrize("pages", [READMES, GUIDES])
+def test_a_page_says_the_same_in_both_languages(pages: tuple[str, str]) -> None:
+    """Parts and commands correspond, but for the placeholder of the token."""
+    english, portuguese = pages
     assert headings(english) == headings(portuguese)
     without_token = [
-        [line for line in commands(page) if not line.startswith("export")] for page in READMES
+        [line for line in commands(page) if not line.startswith("export")] for page in pages
     ]
     assert without_token[0] == without_token[1]
     assert blocks(english, "text") == blocks(portuguese, "text")

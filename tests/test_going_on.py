@@ -728,7 +728,7 @@ def test_events_without_id_or_time_that_another_file_brought_are_a_question(
     asked = rd_import("check", other, *CONVERSION, "--json")
     assert asked.code == 7
     [question] = asked.json["questions"]
-    assert "1 events have the identity" in question
+    assert "1 event has the identity" in question
     assert "--repeats skip" in question
     assert len(sandbox.events()) == 2
 

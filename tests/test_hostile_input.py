@@ -10,6 +10,7 @@ import resource
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import REAL_EXPORTS
+from conftest import REAL_EXPORTS, Command
+from rig import TYPE
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(),
@@ -353,7 +355,8 @@ def test_a_workbook_that_grows_without_end_is_refused(tmp_path: Path) -> None:
     )
     outside = '<!DOCTYPE q [<!ENTITY a SYSTEM "file:///etc/hostname">]>'
     made = {
-        _book(tmp_path / "elements.xlsx", head + "<a/>" * 8_000_000): "MB of memory",
+        _book(tmp_path / "elements.xlsx", head + "<a/>" * 8_000_000): "no row among them",
+        _book(tmp_path / "memory.xlsx", head + ("<row/>" + "<a/>" * 99_999) * 80): "no row among them",
         _book(tmp_path / "entities.xlsx", head + _row(2, "&i;"), before=laughs): "is no whole Excel file",
         _book(tmp_path / "outside.xlsx", head + _row(2, "&a;"), before=outside): "is no whole Excel file",
         _book(tmp_path / "cell.xlsx", head + _row(2, "a" * (20 * MB))): "a cell is longer than",
@@ -367,3 +370,36 @@ def test_a_workbook_that_grows_without_end_is_refused(tmp_path: Path) -> None:
         head + "".join(f'<row r="{n}"><c r="XFD{n}"><v>1</v></c></row>' for n in range(2, 900)),
     )
     assert check([wide], tmp_path / "state")["wide.xlsx"][0] == 7
+
+
+def test_a_workbook_that_memory_cannot_hold_is_refused(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much openpyxl keeps of a text cannot be told from the file, so the process itself is watched."""
+    pytest.importorskip("openpyxl")
+    monkeypatch.setattr("rd_import.tables.MAX_BOOK_MEMORY", 4 << 20)
+    texts = "".join(f"<si><t>{number:>60}</t></si>" for number in range(200_000))
+    done = rd_import("check", _book(tmp_path / "a.xlsx", _row(1, *FULL), strings=texts), *TYPE)
+    assert done.code == 2
+    assert "4 MB of memory" in done.err
+
+
+def test_a_workbook_of_a_writer_that_names_its_elements_otherwise_is_read(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`<x:row>` is a row, and comments between rows are no elements."""
+    pytest.importorskip("openpyxl")
+    monkeypatch.setattr("rd_import.tables.MAX_APART", 1000)
+    row = "".join(f'<x:c t="inlineStr"><x:is><x:t>{cell}</x:t></x:is></x:c>' for cell in FULL)
+    full = row.replace(">email<", ">a@b.co<").replace(">currency<", ">BRL<")
+    full = full.replace(">price<", ">1<").replace(">total_items<", ">1<")
+    rows = f"<x:row>{row}</x:row>" + f"<!-- one --><x:row>{full}</x:row>" * 200
+    path = _book(tmp_path / "a.xlsx", "")
+    with zipfile.ZipFile(path, "a") as book, warnings.catch_warnings(action="ignore"):
+        book.writestr(
+            "xl/worksheets/sheet1.xml",
+            f"<x:worksheet {NAMESPACE.replace('xmlns', 'xmlns:x')}><x:sheetData>{rows}</x:sheetData></x:worksheet>",
+        )
+    done = rd_import("check", path, *TYPE, "--json")
+    assert done.json["rows"] == 200
+    assert done.code == 0

@@ -1,6 +1,7 @@
 """What may be named as input: any place, compression and table; what breaks the reading."""
 
 import bz2
+import errno
 import gzip
 import io
 import json
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -140,6 +142,63 @@ def test_stdin_is_read_once_and_leaves_no_copy(
     assert done.json["states"] == {"accepted": 2}
     assert done.audit[0]["source_file"] == "stdin"
     assert list(tmp_path.glob("rd-import-*")) == []
+
+
+class WithoutEnd(io.RawIOBase):
+    """A pipe from which ever more comes; counts what was taken."""
+
+    taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, place: Any) -> int:
+        self.taken += len(place)
+        assert self.taken < 100 << 20, "it is read without end"
+        place[:] = b"a" * len(place)
+        return len(place)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "why"),
+    [
+        ("rd_import.sources.MAX_COPY", 3 << 20, "larger than"),
+        ("rd_import.sources.KEPT_FREE", 1 << 60, "a copy must leave"),
+        ("tempfile.tempdir", "/proc/none", "cannot be copied to `/proc/none`"),
+    ],
+)
+@pytest.mark.parametrize("place", ["-", "memory://bucket/large.csv"])
+def test_a_copy_without_end_or_without_room_is_refused(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch,
+    limit: str, value: object, why: str, place: str,
+) -> None:  # fmt: skip
+    """What comes from elsewhere is copied first: at most so much of it, and the disk stays usable."""
+    fsspec = pytest.importorskip("fsspec")
+    with fsspec.open("memory://bucket/large.csv", "wb") as file:
+        file.write(CONTENT + b"a" * (4 << 20))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(limit, value)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(WithoutEnd())))
+    done = rd_import("check", place, *TYPE)
+    assert done.code == 2
+    assert why in done.err
+    assert list(tmp_path.glob("rd-import-*")) == []
+
+
+def test_a_pipe_that_cannot_be_read_is_refused(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed one, and one that breaks."""
+
+    class Breaks(WithoutEnd):
+        def readinto(self, _: Any) -> int:
+            raise OSError(errno.EIO, "the line is broken")
+
+    for given in (None, io.TextIOWrapper(io.BufferedReader(Breaks()))):
+        monkeypatch.setattr(sys, "stdin", given)
+        done = rd_import("check", "-", *TYPE)
+        assert done.code == 2
+        assert "`stdin` cannot be read" in done.err
 
 
 def test_an_object_of_a_store_is_read_by_its_address(

@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 import string
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 
 from command_line import ROOT, SAMPLE_DATA, rd_import
-from rd_import import messages
+from rd_import import catalogue, messages
 from rd_import.catalogue import (
     LANGUAGES,
     catalogue_path,
@@ -25,7 +26,7 @@ from rd_import.catalogue import (
     speak,
     translate,
 )
-from rd_import.cli import HELP_TEXTS
+from rd_import.cli import HELP_TEXTS, main
 from rd_import.errors import JobError
 
 ORDERS = SAMPLE_DATA / "orders.csv"
@@ -207,6 +208,75 @@ def test_no_text_stands_where_it_is_printed(module: str) -> None:
     assert [text for text in sentences if text not in apart] == []
 
 
+ENGLISH = re.compile(
+    r"\b(the|of|and|is|are|not|with|from|to|in|it|has|have|was|no|row|rows|event|events|else|each|yes)\b"
+)
+
+
+def marked(path: Path) -> dict[str, str | tuple[str, ...]]:
+    """Read a catalogue, and keep of each translation its facts alone."""
+
+    def facts(text: str) -> str:
+        parts = string.Formatter().parse("" if "%(" in text else text)
+        return "·" + "·".join(f"{{{name}:{spec}}}" for _, name, spec, _ in parts if name)
+
+    read = catalogue._read(path)
+    return {
+        key: facts(one) if isinstance(one, str) else tuple(map(facts, one))
+        for key, one in read.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("types",),
+        ("types", "ORDER_PLACED"),
+        ("types", "CONVERSION"),
+        ("check", "removed_type.csv", "--type", "ORDER_PLACED"),
+        ("check", "shopify.csv"),
+        ("check", "shopify.csv", "--type", "ECOMMERCE_ORDER_PLACED"),
+        ("explain", "shopify.csv", "1", "--type", "ECOMMERCE_ORDER_PLACED"),
+        ("shopify.csv", "--type", "ECOMMERCE_ORDER_PLACED", "--sandbox", "--audit", "a.parquet"),
+        ("ledger", "check"),
+        ("status",),
+    ],
+    ids=" ".join,
+)
+def test_what_is_printed_beside_facts_is_from_the_catalogue(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With every translated sentence taken out, no English is left but the words of file and API."""
+    flaw = (SAMPLE_DATA / "flaws" / "removed_type.csv").read_bytes()
+    (tmp_path / "removed_type.csv").write_bytes(flaw)
+    (tmp_path / "shopify.csv").write_text(
+        "Name,Email,Financial Status,Total,Currency,Lineitem quantity,Lineitem name,Lineitem price,"
+        "Outstanding Balance,Payment References,Billing Name,Shipping Name,Phone,Billing Phone\n"
+        "#1,ana@example.com,paid,10.00,BRL,1,Camisa,9.00,0,x,Ana,,,5E+12\n"
+        "#2,wrong,paid,10.00,BRL,1,Camisa,10.00,0,x,,Bia,,\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["rd-import", *words, "--lang", "pt-BR"])
+    monkeypatch.setattr(catalogue._SPOKEN, "texts", {})
+    told = marked(catalogue_path("pt-BR"))
+    monkeypatch.setattr(catalogue, "_read", lambda _: told)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+    finally:
+        speak("en")
+    said = capsys.readouterr()
+    shown = (said.out + said.err).replace(str(tmp_path), "")
+    lines = re.sub(r'"[^"\n]*"|--[a-z-]+', "", shown).splitlines()
+    assert "·" in "".join(lines)
+    assert [line for line in lines if ENGLISH.search(line)] == []
+
+
 def test_every_command_has_an_example_that_can_be_typed() -> None:
     from rd_import.cli import EXAMPLES, cli
 
@@ -237,10 +307,13 @@ def test_the_help_of_a_command_shows_its_examples(tmp_path: Path) -> None:
     [
         (
             "the connection failed or broke after 4086 bytes of the body were asked for",
-            "a conexão falhou ou caiu depois de pedidos 4086 bytes do corpo",
+            "a conexão falhou ou caiu depois de entregues 4086 bytes do corpo",
         ),
         ("200 with 3 of 4 uuids", "200 com 3 de 4 uuids"),
-        ("no byte asked for: no connection in time", "nenhum byte pedido: sem conexão a tempo"),
+        (
+            "no byte asked for: no connection in time",
+            "nada saiu desta máquina: sem conexão a tempo",
+        ),
         ("Email is invalid.", "Email is invalid."),
         ("429 RATE_LIMIT", "429 RATE_LIMIT"),
     ],

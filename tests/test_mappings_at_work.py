@@ -186,6 +186,19 @@ def test_a_second_file_is_joined_by_the_column_that_both_have(
     assert payloads(sandbox) == [{"email": "ana@example.com", "funnel_name": "default"}]
 
 
+def test_a_second_file_that_memory_cannot_hold_is_refused(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deals = write(tmp_path / "deals.csv", "email,funnel_name\nana@example.com,default")
+    rows = (f"{number},{'a' * 50}" for number in range(25_000))
+    write(tmp_path / "large.csv", "funnel_name,E-mail\n" + "\n".join(rows))
+    monkeypatch.setattr("rd_import.settle.MAX_SECOND_FILE", 1 << 20)
+    for option in ("--lookup", "--suppress"):
+        done = rd_import("check", deals, "--type", "SALE", option, tmp_path / "large.csv")
+        assert done.code == 2
+        assert "holds more than 1 MB of text" in done.err
+
+
 @pytest.mark.parametrize(
     ("content", "code"), [("Account,E-mail\n", 0), ("", 2), ("Firma,Ort\nA,B\n", 2)]
 )

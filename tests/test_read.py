@@ -542,6 +542,7 @@ NOON = datetime(2026, 3, 15, 12, 0, 0, 50_000, tzinfo=UTC)
         ([b"a\xc3\xa7"], pa.binary(), ["aç"]),
         ([['a"b', "c;d"], [], None], pa.list_(pa.string()), ['["a\\"b","c;d"]', "[]", None]),
         ([[1, 2]], pa.large_list(pa.int64()), ["[1,2]"]),
+        ([[Decimal("1.50")]], pa.list_(pa.decimal256(50, 2)), ['["1.50"]']),
         ([None, None], pa.null(), [None, None]),
     ],
     ids=str,

@@ -912,5 +912,5 @@ def test_the_sandbox_shares_no_code_with_the_importer() -> None:
                 assert (
                     name.split(".")[0] in sys.stdlib_module_names
                     or name.startswith("rd_import.sandbox.")
-                    or name == "rdstation_events.api_facts"
+                    or name in {"rdstation_events.api_facts", "rd_import.catalogue"}
                 ), f"{path.name} imports {name}"

@@ -108,11 +108,18 @@ def test_more_than_a_thousand_contacts_take_their_number(tmp_path: Path, answer:
 def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang: str) -> None:
     words = (str(SAMPLE_DATA / "orders.csv"), *ORDER, "--sandbox", "--lang", lang)
     audit = ("--audit", "out.audit.parquet")
-    screen = on_a_terminal(*words, *audit, cwd=tmp_path, state=tmp_path)
+    screen = on_a_terminal(*words, *audit, cwd=tmp_path, state=tmp_path, answer="s\nn\n")
 
     assert screen.code == 3
-    assert [line for line in screen.lines if len(line) > COLUMNS] == []
-    closing = screen.text.rpartition("]")[2]
+    commands = [line for line in screen.lines if line.startswith("  rd-import ")]
+    asked = "--type ECOMMERCE_ORDER_PLACED"
+    assert commands == [
+        f"  rd-import out.rejected.csv {asked} --sandbox",
+        f"  rd-import {SAMPLE_DATA / 'orders.csv'} {asked}",
+    ]
+    first = next(at for at, line in enumerate(screen.lines) if "12 accepted" in line)
+    assert {line for line in screen.lines[first:] if len(line) > COLUMNS} <= set(commands)
+    closing = " ".join(" ".join(screen.lines[first:]).split())
     wanted = {
         "en": [
             "12 accepted received by RD Station",
@@ -120,7 +127,8 @@ def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang:
             "14 rows in all, 1 request",
             "audit: out.audit.parquet",
             "rejected rows: out.rejected.csv",
-            "hint: mend the rows in out.rejected.csv and import that file",
+            "hint: mend the rows in out.rejected.csv, then send exactly those events: rd-import",
+            "hint: this was practice, and nothing reached RD Station",
         ],
         "pt-BR": [
             "12 accepted recebido pelo RD Station",
@@ -128,7 +136,8 @@ def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang:
             "14 linhas ao todo, 1 requisição",
             "auditoria: out.audit.parquet",
             "linhas rejeitadas: out.rejected.csv",
-            "dica: corrija as linhas em out.rejected.csv e importe esse arquivo",
+            "dica: corrija as linhas em out.rejected.csv; depois, para enviar exatamente esses eventos:",
+            "dica: isto foi um treino, e nada chegou ao RD Station",
         ],
     }[lang]
     assert [text for text in wanted if text not in closing] == []

@@ -1,36 +1,56 @@
 """Tokens stay where tokens belong, and people's data where the person looks who has the export."""
 
+import contextlib
+import json
 import os
+import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import requests
 
-from command_line import rd_import as installed
+from command_line import environment, start
 from conftest import Command
-from rd_import.sandbox import Sandbox
-from rig import TYPE, save
+from rd_import.cli import cli
+from rd_import.run_folder import private_file
+from rd_import.sandbox import Behaviour, Fault, Sandbox
+from rig import TYPE, Row, orders, save, time_passes
+
+__all__ = ["time_passes"]
 
 FORMULA = "=cmd|' /C calc'!A0"
 WORD = "pw-5f1e9c"  # of the database
+EMAIL, PHONE = "ana.planted@example.com", "+5511987651234"
 PEOPLE = ("ana.planted", "5511987651234", "Rua Planted", "Souza Planted")
 """What stands in cells: an address, a phone, a street and a name, each unlike anything of ours."""
 
 
-def planted_rows() -> list[dict[str, str]]:
+class Ran(NamedTuple):
+    """How a command ended, and what the process list showed of it."""
+
+    code: int
+    out: str
+    err: str
+    titles: set[bytes]
+
+
+def planted_rows() -> list[Row]:
     good = {
-        "email": "ana.planted@example.com",
+        "email": EMAIL,
         "identifier": "A-1",
         "currency": "BRL",
         "price": "10.00",
         "total_items": "1",
         "name": "Souza Planted",
-        "mobile_phone": "+5511987651234",
+        "mobile_phone": PHONE,
         "address": "Rua Planted 1",
     }
     return [
@@ -53,72 +73,146 @@ def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
         yield path, text
 
 
+def tokens_in(state: Path) -> set[str]:
+    """Give what stands in the token store now: tokens that a server gave on the way."""
+    store = state / "rd-import" / "tokens.json"
+    entries = json.loads(store.read_text("utf-8")) if store.exists() else {}
+    return {
+        text for entry in entries.values() for name, text in entry.items() if name != "client_id"
+    } - {""}
+
+
+def ran(words: Sequence[str], env: Mapping[str, str], work: Path, state: Path) -> Ran:
+    """Run a command; whoever it waits for in the browser comes. Its titles are looked at while it runs."""
+    titles: set[bytes] = set()
+    with start(*words, cwd=work, env=environment(state, env)) as process:
+        said: list[str] = []
+        if words[0] == "login":
+            assert process.stderr is not None
+            while not (found := re.search(r"http://\S+/auth/dialog\S+", "".join(said))):
+                said.append(process.stderr.readline())
+            page = requests.get(found[0], timeout=10).text
+            [allow] = re.findall(r'<a id="allow" href="([^"]+)"', page)
+            titles |= titles_of(process.pid)
+            assert requests.get(allow.replace("&amp;", "&"), timeout=10).status_code == 200
+        while True:
+            titles |= titles_of(process.pid)
+            try:
+                out, err = process.communicate(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+    return Ran(process.returncode, out, "".join(said) + err, titles)
+
+
+def titles_of(process: int) -> set[bytes]:
+    """What the process list shows of a process and those that it started."""
+    titles = set()
+    with contextlib.suppress(OSError):
+        titles.add(Path(f"/proc/{process}/cmdline").read_bytes())
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            for child in children.read_text("ascii").split():
+                titles |= titles_of(int(child))
+    return titles
+
+
+def commands_of(group: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Name each command, and tell whether it can be made talkative."""
+    if isinstance(group, click.Group):
+        for name, command in group.commands.items():
+            yield from commands_of(command, *path, name)
+    else:
+        yield path, any("--verbose" in option.opts for option in group.params)
+
+
 @pytest.mark.slow
 def test_no_secret_and_no_person_stands_where_they_do_not_belong(tmp_path: Path) -> None:
-    """Every command, as talkative as it can be; its screen, its files, and the file system's view of who reads them."""
+    """Every command, as talkative as it can be: its screen, its titles, its files, and who may read these."""
     work, state = tmp_path / "work", tmp_path / "state"
     work.mkdir()
     path = save(work / "orders.csv", planted_rows())
+    kept = save(work / "kept.csv", [planted_rows()[0] | {"identifier": "A-9"}])
+    ana = {"email": EMAIL, "name": "Souza Planted " * 30}
+    lost = save(work / "lost.csv", [one | ana for one in orders(3)])
     leads = work / "leads.csv"
-    leads.write_text("email,conversion_identifier\nana.planted@example.com,form-1\n", "utf-8")
-    with Sandbox() as server:
+    leads.write_text(f"email,conversion_identifier\n{EMAIL},form-1\n", "utf-8")
+    quoting = (
+        f'{{"errors": [{{"error_message": "{EMAIL} {PHONE} is no contact", "path": "$[0]"}}]}}'
+    )
+    faults = (
+        Fault("drop-after", at=(1,)),
+        Fault("status", from_request=2, status=400, body=quoting),
+    )
+    with Sandbox() as server, Sandbox(behaviour=Behaviour(faults=faults)) as rude:
         token = {"RD_IMPORT_BASE_URL": server.url, "RD_IMPORT_TOKEN": server.token}
-        renewing = {
+        app = {
             "RD_IMPORT_BASE_URL": server.url,
             "RD_IMPORT_CLIENT_ID": server.client_id,
             "RD_IMPORT_CLIENT_SECRET": server.client_secret,
-            "RD_IMPORT_REFRESH_TOKEN": server.refresh_token,
         }
+        renewing = {**app, "RD_IMPORT_REFRESH_TOKEN": server.refresh_token}
         key = {"RD_IMPORT_BASE_URL": server.url, "RD_IMPORT_API_KEY": server.api_key}
         database = {**token, "RD_IMPORT_LEDGER": f"postgresql://me:{WORD}@127.0.0.1:9/none"}
-        secrets = [
-            server.token,
-            server.refresh_token,
-            server.client_secret,
-            server.api_key,
-            WORD,
-        ]
+        loses = {"RD_IMPORT_BASE_URL": rude.url, "RD_IMPORT_TOKEN": rude.token}
+        secrets = {server.token, server.client_secret, server.api_key, rude.token, WORD}
         order, audit = (str(path), *TYPE), str(work / "a.audit.parquet")
+        in_doubt = str(work / "lost.audit.parquet")
         runs = [
             (("check", *order, "-v", "--json"), token),
-            ((*order, "-v", "--json", "--audit", audit), token),
+            (("import", *order, "-v", "--json", "--audit", audit), token),
             ((*order, "-v", "--json", "--audit", str(work / "b.audit.parquet")), renewing),
+            ((*order, "-v", "--json", "--sandbox", "--audit", str(work / "c.audit.parquet")), {}),
             ((str(leads), "--type", "CONVERSION", "-v", "--json"), key),
-            (("check", *order, "-v", "--keep", "--json"), token),
-            (("resume", "-v", "--json"), token),
+            ((str(lost), *TYPE, "-v", "--json", "--audit", in_doubt, "--max-body", "1000"), loses),
+            (("resolve", "RUN", "--left", "--why", "x", "-v", "--json"), loses),
+            (("check", str(kept), *TYPE, "-v", "--keep", "--json"), token),
+            (("resume", "RUN", "-v", "--json"), token),
             (("resume", "none", "-v", "--json"), token),
-            (("resolve", "none", "--left", "--why", "x", "-v", "--json"), token),
-            (("status", "-v", "--json"), token),
-            (("status", "-v", "--json"), database),
+            (("status", "-v"), token),
             ((*order, "-v", "--json"), database),
             (("ledger", "check", audit, "-v", "--json"), token),
-            (("ledger", "add", audit, "-v", "--json"), token),
+            (("ledger", "add", audit, in_doubt, "-v", "--json"), token),
+            (("report", in_doubt, "-v"), token),
             (("types", "CONVERSION"), token),
             (("template", "CONVERSION"), token),
             (("map", *order, "-v"), token),
+            (("login", "-v", "--no-browser", "--port", "0"), app),
+            ((*order, "-v", "--json"), {"RD_IMPORT_BASE_URL": server.url}),
             (("probe", "me@example.com", "-v"), token),
             (("forget", "rui@example.com", "--yes", "-v", "--json"), token),
             (("explain", str(path), "1", *TYPE, "-v"), token),
+            (("logout", "-v"), {"RD_IMPORT_BASE_URL": server.url}),
             (("sandbox", "--port", "-1"), token),
         ]
-        said: dict[tuple[str, ...], str] = {}
-        for words, env in runs:
-            done = installed(*words, cwd=work, state=state, env=env)
-            said[words] = done.stdout
-            assert done.returncode in {0, 1, 2, 3, 4, 5, 6, 7}, f"{words}: {done.stderr}"
-            assert "Traceback" not in done.stderr, words
+        said: list[Ran] = []
+        for given, env in runs:
+            words = tuple(
+                json.loads(said[-1].out)["run_id"] if word == "RUN" else word for word in given
+            )
+            done = ran(words, env, work, state)
+            said.append(done)
+            secrets |= tokens_in(state)
+            assert done.code in {0, 2, 3, 4, 5, 6, 7} or env == database, (words, done)
+            assert "Traceback" not in done.err, words
             for secret in secrets:
-                assert secret not in done.stdout + done.stderr, words
+                assert secret not in done.out + done.err, words
+                assert not any(secret.encode() in title for title in done.titles), words
             for person in PEOPLE:
-                assert person not in done.stderr, words
-                assert words[0] == "explain" or person not in done.stdout, words
-        assert '"accepted": 1' in said[runs[1][0]]
-        assert '"accepted": 1' in said[runs[3][0]]
+                assert person not in done.err, words
+                assert words[0] == "explain" or person not in done.out, words
+        for accepts in (1, 4, 8):
+            assert '"accepted": 1' in said[accepts].out
+        assert '"refused": 2, "unknown": 1' in said[5].out
+    ran_so = {words[:size] for words, _ in runs for size in (1, 2)}
+    talked = {words[:size] for words, _ in runs for size in (1, 2) if "-v" in words}
+    for command, talks in commands_of(cli):
+        assert command in (talked if talks else ran_so), f"{command} is not among them"
+    assert len(secrets) >= 8, "tokens of a renewal and of a login were not looked for"
     for file, text in [*contents(work), *contents(state)]:
         keeps_tokens = file.name == "tokens.json"
         for secret in secrets:
             assert keeps_tokens or secret.encode() not in text, file
-        inputs = file in {path, leads}
+        inputs = file in {path, leads, lost, kept}
         for_the_person = inputs or ".rejected" in file.name or "runs" in file.parts
         for person in PEOPLE:
             assert for_the_person or person.encode() not in text, file
@@ -142,6 +236,20 @@ def test_no_secret_stands_in_the_title_of_a_process(tmp_path: Path) -> None:
         process.terminate()
     assert b"sandbox" in title
     assert b"planted" not in title
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_no_key_of_an_address_is_logged_where_nobody_answers(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries quote the whole address, and so the key, in what they raise."""
+    monkeypatch.setenv("RD_IMPORT_API_KEY", "key-planted")
+    monkeypatch.setenv("RD_IMPORT_BASE_URL", "http://127.0.0.1:9")
+    leads = save(tmp_path / "a.csv", [{"email": EMAIL, "conversion_identifier": "form"}])
+    done = rd_import(leads, "--type", "CONVERSION", "--json", "-v")
+    assert done.json["states"] == {"not_sent": 1}
+    assert "the connection failed" in done.err
+    assert "planted" not in done.out + done.err
 
 
 def test_a_traceback_names_places_and_quotes_nothing(
@@ -219,3 +327,17 @@ def test_a_link_in_the_state_folder_is_not_followed(
     refused = rd_import("status")
     assert refused.code == 1
     assert other.read_text("utf-8") == "mine"
+
+
+@pytest.mark.parametrize("place", ["hardlink_to", "symlink_to"])
+def test_a_file_that_another_put_there_is_not_written_into(tmp_path: Path, place: str) -> None:
+    """Whoever may write to the folder cannot have our bytes in a file of theirs."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.write_text("mine", "utf-8")
+    theirs.chmod(0o666)
+    getattr(ours, place)(theirs)
+    with private_file(ours) as file:
+        file.write(b"private")
+    assert theirs.read_text("utf-8") == "mine"
+    assert ours.read_bytes() == b"private"
+    assert os.name == "nt" or stat.S_IMODE(ours.lstat().st_mode) == 0o600

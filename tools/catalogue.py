@@ -6,6 +6,7 @@ references and no dates, so that two changes of the catalogue merge like two cha
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -16,6 +17,9 @@ from babel.messages.pofile import read_po, write_po
 from rd_import.catalogue import CLICK_MODULES, LANGUAGES, catalogue_path
 from rd_import.cli import HELP_TEXTS
 from rd_import.messages import every_text
+from rd_import.presets import presets
+from rd_import.sandbox.page_texts import PAGE
+from rdstation_events import EVENT_TYPES
 
 HEADER = r"""# {language} texts of rd-import. `make catalogue` adds and removes entries; write msgstr by hand.
 msgid ""
@@ -32,6 +36,15 @@ msgstr ""
 def texts() -> Iterator[tuple[str, str | tuple[str, str]]]:
     """Give every text that needs a translation, with the place that it is from."""
     yield from every_text()
+    yield from (("sandbox page", text) for text in PAGE.values())
+    for one in EVENT_TYPES.values():
+        kinds_and_words = ((spec.kind, spec.description) for spec in one.fields)
+        removed = (one.removed.how,) if one.removed else ()
+        for text in (one.summary, *one.notes, *removed, *chain(*kinds_and_words)):
+            yield f"event type {one.name}", text
+    for preset in presets():
+        for text in (preset.name, *(rule.name for rule in preset.mapping.filters)):
+            yield f"preset {preset.id}", text
     for path, _, _, text in HELP_TEXTS:
         yield f"help of {path}", text
     yield from click_texts()

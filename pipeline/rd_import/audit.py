@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import re
-import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from rd_import import messages
 from rd_import.errors import ExportError, JobError
 from rd_import.key_line import Fact, KeyLine
 from rd_import.outcome import PERSONAL, ApiError, is_uuid
-from rd_import.places import make_durable, new_file, place_of, put_in_place
+from rd_import.places import make_durable, new_file, place_of, put_in_place, temporary_of
 from rd_import.plan import CONTACT_CONFLICT, Decisions
-from rd_import.run_folder import ERASED, RunFolder, private_file, sync_folder
+from rd_import.run_folder import ERASED, RunFolder
 from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
 
 if TYPE_CHECKING:
@@ -110,12 +109,6 @@ class Audit:
 
 SHA_BYTES: Final = 32
 _NO_AUDIT: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)
-_PROCESS: Final = secrets.token_hex(4)
-
-
-def _temporary(path: Path) -> Path:
-    """Name a file that is being written, different for each process."""
-    return path.with_name(f"{_PROCESS}.{path.name}.tmp")
 
 
 def claim_audit_path(path: Path, *, named: bool) -> None:
@@ -124,7 +117,7 @@ def claim_audit_path(path: Path, *, named: bool) -> None:
     Raises:
         JobError: Its folder cannot be written, or another audit stands there and was not named.
     """
-    probe = _temporary(path)
+    probe = temporary_of(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -159,7 +152,7 @@ def write_audit(
         JobError: The audit cannot be written.
     """
     merge = _Merge(folder, ledger, account, stopped)
-    temporary = _temporary(path)
+    temporary = temporary_of(path)
     rejected = _RejectedFiles(folder, path)
     states: Counter[str] = Counter()
     resolved = 0
@@ -361,10 +354,7 @@ class _Merge:
                     export, number, line = hit.select("export", "row_number", "line_number").row(0)
                     places = {row: (self._paths[export], number, line)}
                     break
-        path, number, line = places[row]
-        return (
-            f"{Path(path).name}:{line}" if line is not None else f"{Path(path).name}, row {number}"
-        )
+        return messages.place(*places[row])
 
     def _column_of(self, field: str | None) -> str | None:
         """Name the file's own column where the field has one."""
@@ -481,7 +471,7 @@ class _Merge:
         first = self._requests[self._first[ordinal]] if last else None
         state, proof, error = self._state(ordinal, sha, line, contact, timestamp, last)
         what: str | None = error.message if error else None
-        hint: str | None = None
+        hint = messages.advice(error.code) if error else None
         if state == "invalid":
             what, hint = messages.problem(proof, field=None, value=None, limit=None, event_type="")
         return (
@@ -665,9 +655,9 @@ def forget_in_audit(path: Path, contact: bytes, email: str) -> int:
         pa.ArrowException: It is no whole Parquet file.
     """
     erased = 0
-    temporary = _temporary(path)
+    temporary = temporary_of(path)
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as old, private_file(temporary) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as old, new_file(temporary) as file:
             with pq.ParquetWriter(
                 file, old.schema_arrow.remove_metadata(), compression="zstd"
             ) as new:
@@ -698,11 +688,9 @@ def forget_in_audit(path: Path, contact: bytes, email: str) -> int:
                         for k, v in facts.items()
                     }
                 )
-            file.flush()
-            os.fsync(file.fileno())
+            make_durable(file, temporary)
         if erased:
-            temporary.replace(path)
-            sync_folder(path.parent)
+            put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return erased
@@ -743,8 +731,9 @@ class _RejectedFiles:
     def close(self) -> tuple[Path, ...]:
         """Give each file its name, now that it is whole."""
         for path, file in self._files.values():
+            make_durable(file, temporary_of(path))
             file.close()
-            put_in_place(_temporary(path), path)
+            put_in_place(temporary_of(path), path)
         return tuple(path for path, _ in self._files.values())
 
     def discard(self) -> None:
@@ -752,13 +741,13 @@ class _RejectedFiles:
         for path, file in self._files.values():
             with contextlib.suppress(OSError):
                 file.close()
-            _temporary(path).unlink(missing_ok=True)
+            temporary_of(path).unlink(missing_ok=True)
 
     def _write(self, export: int, record: bytes, reasons: tuple[str | None, ...]) -> None:
         facts = self._exports[export]
         if export not in self._files:
             path = self._paths[export]
-            file = new_file(_temporary(path))
+            file = new_file(temporary_of(path))
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
             if facts["header_record"]:
@@ -799,7 +788,7 @@ def write_open_audit(folder: RunFolder, ledger: Ledger, account: int, path: Path
         JobError: The place cannot be written.
     """
     target = open_audit_path(path)
-    temporary = _temporary(target)
+    temporary = temporary_of(target)
     facts = {
         "rd_import.schema_version": str(SCHEMA_VERSION),
         "rd_import.ledger_id": ledger.ledger_id,

@@ -21,7 +21,9 @@ from urllib3.exceptions import HTTPError
 
 from rd_import.errors import AccountError, ServiceError
 from rd_import.job import Account, is_loopback
-from rd_import.run_folder import private_file, private_folder
+from rd_import.nesting import read_json
+from rd_import.places import make_durable, new_file, put_in_place, temporary_of
+from rd_import.run_folder import private_folder
 
 LOG = logging.getLogger("rd_import")
 TOKEN_PATH: Final = "/auth/token"  # noqa: S105 -- a path; source: "Atualizar access token"
@@ -75,10 +77,11 @@ class FileStore:
 
     def _write(self, entries: dict[str, dict[str, str]]) -> None:
         private_folder(self._path.parent)
-        temporary = self._path.with_suffix(".tmp")
-        with private_file(temporary) as file:
+        temporary = temporary_of(self._path)
+        with new_file(temporary) as file:
             file.write(json.dumps(entries).encode())
-        temporary.replace(self._path)
+            make_durable(file, temporary)
+        put_in_place(temporary, self._path)
 
     def _all(self) -> dict[str, dict[str, str]]:
         try:
@@ -211,8 +214,8 @@ def _ask_for_tokens(account: Account, what: dict[str, str]) -> Tokens:
                 allow_redirects=False,
                 stream=True,
             )
-            given = json.loads(answer.raw.read(LARGEST_ANSWER, decode_content=True))
-    except (requests.RequestException, HTTPError, ValueError, RecursionError) as error:
+            given = read_json(answer.raw.read(LARGEST_ANSWER, decode_content=True))
+    except (requests.RequestException, HTTPError, ValueError) as error:
         raise ServiceError("no_new_token", reason=type(error).__name__) from error
     if answer.status_code != 200 or not isinstance(given, dict) or not given.get("access_token"):
         if answer.status_code in {400, 401, 403}:
@@ -280,7 +283,7 @@ def _claims(token: str) -> str:
     if len(parts) != 3:
         return ""
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = read_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError):
         return ""
     if not isinstance(claims, dict):

@@ -15,6 +15,7 @@ from typing import Final
 import polars as pl
 
 from rd_import.match import LEGAL_BASES_CELL
+from rd_import.nesting import read_json
 from rd_import.values import EVENT, KEY, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rdstation_events.checks import EMAIL, URL
 from rdstation_events.event_type import EventType, FieldSpec
@@ -695,11 +696,11 @@ def _json_texts(cell: str) -> list[str] | None:
 
 
 def _json(cell: str) -> object:
-    """Read JSON; None for what is none, is nested without end, or holds half a character."""
+    """Read JSON; None for what is none, is nested too deeply, or holds half a character."""
     try:
-        found: object = json.loads(cell)
+        found: object = read_json(cell)
         json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return found
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 JSON_VERSION = 1
 CONTACTS_ASKED_TWICE = 1000
+NOT_REPEATED = {"yes", "as_json", "verbose", "audit_path"}
+"""What belongs to one run, and into no command that is proposed."""
 LOG = logging.getLogger("rd_import")
 
 EXIT_CODES = """\b
@@ -61,6 +63,7 @@ Exit codes, the first that applies:
 
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
+_PORT = click.IntRange(0, 65535)
 
 
 class _Audit(click.Path):
@@ -93,6 +96,7 @@ _SPEED = [
 _LANG = click.option(
     "--lang",
     type=click.Choice(LANGUAGES, case_sensitive=False),
+    metavar="|".join(LANGUAGES),
     expose_value=False,
     help="Language.  [default: the locale's]",
 )
@@ -273,13 +277,9 @@ def import_command(**given: Any) -> None:
         if given["in_sandbox"]:
             job = _in_sandbox(job, given, stack)
         account = job.account or _account(given)
-        terminal = None if given["yes"] or is_loopback(account.base_url) else _terminal()
-        if (
-            terminal is not None
-            and not (job.said.event_type or job.said.type_by)
-            and "-" not in job.exports
-        ):
-            job = _with_type_asked(job, terminal)
+        terminal = None if given["yes"] else _terminal_if(needed=not is_loopback(account.base_url))
+        job = _with_type_asked(job, terminal)
+        given["event_type"] = job.event_type or None
         result = run(replace(job, account=account), watcher=_watcher(given, terminal))
         _show(result, given)
     _exit(result.exit_code)
@@ -296,6 +296,8 @@ def check(**given: Any) -> None:
 
     with contextlib.suppress(AccountError):  # it needs no credentials
         job = replace(job, account=_account(given))
+    job = _with_type_asked(job, _terminal_if(needed=False))
+    given["event_type"] = job.event_type or None
     shown = importer.check(job, keep=given["keep"], watcher=_watcher(given, None))
     if given["as_json"]:
         _print_json(
@@ -316,8 +318,9 @@ def check(**given: Any) -> None:
         for question, events in (("past", shown.past), ("repeats", shown.repeats)):
             if events and not given[question]:
                 given[question] = "skip"  # the answer that cannot reach anybody by mistake
-        send = f"rd-import resume {kept}" if given["keep"] else _as_command(given)
-        click.echo(messages.say("say.to_send", command=send))
+        send = f"rd-import resume {_as_named(kept, given)}" if given["keep"] else _as_command(given)
+        text = messages.say("say.to_send", command=send)
+        click.echo(laid_out([Line(text, style="title")], Look.of(sys.stdout)))
     if shown.run_folder:
         _say(messages.say("say.run_folder", path=shown.run_folder))
     _exit(shown.exit_code)
@@ -473,7 +476,8 @@ def map_command(**given: Any) -> None:
     for name in found.missing:
         _say(messages.say("map.missing", fields=name))
     command = shlex.join(["rd-import", "check", *given["files"], "--map", str(out)])
-    _say(messages.say("map.next", command=command))
+    text = messages.say("map.next", command=command)
+    click.echo(laid_out([Line(text, style="title")], Look.of(sys.stderr)), err=True)
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -526,12 +530,15 @@ def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
         _print_json(differences=found, exit_code=1 if found else 0)
     for line in found[:20]:
         _say(line)
+    if not found:
+        _say(messages.say("ledger.whole"))
+        return
     _say(
-        messages.say("ledger.differences", count=len(found))
-        if found
-        else messages.say("ledger.whole")
+        messages.with_hint(
+            messages.say("ledger.differences", count=len(found)), messages.say("check.next")
+        )
     )
-    _exit(1 if found else 0)
+    _exit(1)
 
 
 @cli.command()
@@ -559,8 +566,7 @@ def forget(email: str, *, yes: bool, **given: Any) -> None:
 
     if not yes:
         terminal = _terminal()
-        click.echo(messages.say("forget.ask"), nl=False, err=True)
-        if not _is_yes(terminal.readline()):
+        if not _is_yes(_answer(terminal, messages.say("forget.ask"))):
             raise click.Abort
     done = forget_person(email, ledger=given["ledger"])
     if given["as_json"]:
@@ -592,8 +598,7 @@ def probe(email: str, **given: Any) -> None:
         terminal = _terminal()
 
         def ask(question: str) -> bool:
-            click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
-            return _is_yes(terminal.readline())
+            return _agrees(terminal, question)
 
         facts = run_probe(session.service, session.ledger, session.number, email, ask=ask, say=_say)
     if given["as_json"]:
@@ -605,7 +610,12 @@ def probe(email: str, **given: Any) -> None:
 @click.option("--paste", is_flag=True, help="Paste the code; for machines without a browser.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @click.option(
-    "--port", type=int, default=8766, show_default=True, help="Of the app's callback address."
+    "--port",
+    type=_PORT,
+    default=8766,
+    show_default=True,
+    metavar="INTEGER",
+    help="Of the app's callback address.",
 )
 def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
     """Allow rd-import to send to an account: in the browser, once; the tokens stay on this machine.
@@ -636,8 +646,8 @@ def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
         _say(messages.say("login.waiting", callback=callback))
         code = listening.wait(errand)
     else:
-        click.echo(messages.say("login.paste"), nl=False, err=True)
-        code = errand.code_of(_terminal().readline(), pasted=True)
+        pasted = _answer(_terminal(), messages.say("login.paste"))
+        code = errand.code_of(pasted, pasted=True)
     store = token_store(tokens_path(), warn=False)
     keep_login(store, account, code)
     place = messages.say("login.keyring")
@@ -669,7 +679,14 @@ def logout(**given: Any) -> None:
 
 @cli.command()
 @_LANG
-@click.option("--port", type=int, default=8765, show_default=True, help="0 takes any free port.")
+@click.option(
+    "--port",
+    type=_PORT,
+    default=8765,
+    show_default=True,
+    metavar="INTEGER",
+    help="0 takes any free port.",
+)
 @click.option(
     "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
 )
@@ -802,6 +819,9 @@ def main() -> None:
         at_once = isinstance(error.__cause__, KeyboardInterrupt)
         _say(messages.say("say.stopped_at_once" if at_once else "say.stopped"))
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         _fail(messages.with_hint(error.format_message(), messages.say("say.usage_hint")), 2)
     except RdImportError as error:
@@ -948,7 +968,7 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
     """Make who shows a run to a person, and asks on the terminal if there is one."""
     from rd_import.importer import Watcher
     from rd_import.progress import Progress, progress_on
-    from rd_import.terminal import preview_text
+    from rd_import.terminal import destination_of, preview_text
 
     class Person(Watcher):
         def says(self, text: str) -> None:
@@ -965,7 +985,7 @@ def _watcher(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
             destination = messages.say("preview.check")
             label = None
             if sends and session is not None:
-                destination = session.account.base_url
+                destination = destination_of(session.account.base_url)
                 label = session.account.label if session.trusted_label else None
             look = Look.of(sys.stdout)
             click.echo(preview_text(shown, destination=destination, label=label, look=look))
@@ -1015,17 +1035,30 @@ def _terminal() -> TextIO:
         raise JobError("needs_yes") from error
 
 
+def _terminal_if(*, needed: bool) -> TextIO | None:
+    """Open the person's terminal; where it is not needed, only if it is what the command reads from anyway.
+
+    Raises:
+        JobError: It is needed, and there is none.
+    """
+    if needed:
+        return _terminal()
+    return sys.stdin if sys.stdin is not None and sys.stdin.isatty() else None
+
+
 def _confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
     """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    from rd_import.terminal import destination_of, reminder_text
+
+    click.echo(reminder_text(shown, look=Look.of(sys.stderr)), err=True)
     many = shown.contacts > CONTACTS_ASKED_TWICE
     question = messages.say(
         "ask.number" if many else "ask.send",
         count=shown.to_send,
         contacts=shown.contacts,
-        destination=account.base_url,
+        destination=destination_of(account.base_url),
     )
-    click.echo(question, nl=False, err=True)
-    answer = terminal.readline()
+    answer = _answer(terminal, question)
     return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else _is_yes(answer)
 
 
@@ -1034,9 +1067,7 @@ def _keep_decisions(terminal: TextIO, shown: Preview, given: dict[str, Any]) -> 
     path = _mapping_path(given["files"])
     if given["map_path"] or "-" in given["files"] or path.exists():
         return
-    question = messages.say("map.ask_keep", path=path)
-    click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
-    if _is_yes(terminal.readline()):
+    if _agrees(terminal, messages.say("map.ask_keep", path=path)):
         _write_mapping(path, shown.mapping)
         _say(messages.say("map.written", path=path))
 
@@ -1056,17 +1087,20 @@ def _write_mapping(path: Path, text: str) -> None:
         raise JobError("cannot_write_mapping", path=path, reason=reason) from error
 
 
-def _with_type_asked(job: Job, terminal: TextIO) -> Job:
-    """Let the person choose among the types that the file's header can feed."""
+def _with_type_asked(job: Job, terminal: TextIO | None) -> Job:
+    """Let the person choose among the types that the file's header can feed, if nothing tells the type."""
+    if terminal is None or job.said.event_type or job.said.type_by or "-" in job.exports:
+        return job
+    from rd_import.guide import type_named
     from rd_import.settle import feasible_types
 
     known = feasible_types(job)
     if not known:
         return job
     for number, name in enumerate(known, start=1):
-        click.echo(f"{number:>3} {name}", err=True)
-    click.echo(messages.say("map.ask_type"), nl=False, err=True)
-    answer = terminal.readline().strip()
+        line = Line(f"{name:<28} {translate(type_named(name).summary)}", f"{number:>3} ")
+        click.echo(laid_out([line], Look.of(sys.stderr)), err=True)
+    answer = _answer(terminal, messages.say("map.ask_type")).strip()
     picked = answer.isdigit() and 0 < int(answer) <= len(known)
     return replace(job, event_type=known[int(answer) - 1] if picked else answer.upper())
 
@@ -1074,21 +1108,31 @@ def _with_type_asked(job: Job, terminal: TextIO) -> Job:
 def _with_answers(job: Job, found: Draft, terminal: TextIO) -> Job:
     """Ask about columns that may be meant, and about required fields that nothing feeds."""
     renames, constants = dict(job.renames), dict(job.constants)
-    for name, column in found.proposed.items():
-        question = messages.say("map.ask_proposed", column=column, field=name)
-        click.echo(messages.say("ask.yes_or_no", question=question), nl=False, err=True)
-        if _is_yes(terminal.readline()):
-            renames[name] = column
+    renames |= {
+        name: column
+        for name, column in found.proposed.items()
+        if _agrees(terminal, messages.say("map.ask_proposed", column=column, field=name))
+    }
     for name in found.missing:
         if name in renames:
             continue
-        click.echo(messages.say("map.ask_missing", field=name), nl=False, err=True)
-        answer = terminal.readline().strip()
+        answer = _answer(terminal, messages.say("map.ask_missing", field=name)).strip()
         if answer.startswith("="):
             constants[name] = answer[1:].strip()
         elif answer:
             renames[name] = answer
     return replace(job, renames=renames, constants=constants)
+
+
+def _answer(terminal: TextIO, question: str) -> str:
+    """Ask on the terminal, and give what was typed."""
+    lines = (Line(line) for line in question.rstrip().split("\n"))
+    click.echo(f"{laid_out(lines, Look.of(sys.stderr))} ", nl=False, err=True)
+    return terminal.readline()
+
+
+def _agrees(terminal: TextIO, question: str) -> bool:
+    return _is_yes(_answer(terminal, messages.say("ask.yes_or_no", question=question)))
 
 
 def _is_yes(answer: str) -> bool:
@@ -1104,14 +1148,13 @@ def _ask_each(chosen: Sequence[Any], why: str | None) -> list[tuple[Any, str, st
     decisions = []
     for event in chosen:
         click.echo(unknown_event_text(event), err=True)
-        click.echo(messages.say("resolve.ask"), nl=False, err=True)
-        decision = words.get(terminal.readline().strip().lower()[:1])
+        decision = words.get(_answer(terminal, messages.say("resolve.ask")).strip().lower()[:1])
         if decision is None:
             continue
         reason = why
         if not reason:
-            click.echo(messages.say("resolve.why"), nl=False, err=True)
-            reason = terminal.readline().strip() or messages.say("resolve.looked")
+            given = _answer(terminal, messages.say("resolve.why")).strip()
+            reason = given or messages.say("resolve.looked")
         decisions.append((event, decision, reason))
     return decisions
 
@@ -1151,7 +1194,16 @@ def _show(result: RunResult, given: dict[str, Any]) -> None:
 
     report = _report_of(result)
     if not given["as_json"]:
-        click.echo(result_text(result, report=report, look=Look.of(sys.stdout)))
+        command = None
+        if "files" in given:
+            command = lambda path: _as_command(given, files=(str(path),))  # noqa: E731
+        run = _as_named(result.run_id, given)
+        look = Look.of(sys.stdout)
+        click.echo(result_text(result, report=report, run=run, command=command, look=look))
+        if given.get("in_sandbox"):
+            send = _as_command(given, in_sandbox=False)
+            practised = messages.say("hint", hint=messages.say("result.practised", command=send))
+            click.echo(laid_out([Line(practised, style="title")], look))
         return
     _print_json(**result.as_dict() | {"report": report and str(report.path)})
 
@@ -1175,26 +1227,34 @@ def _print_json(**facts: object) -> None:
     )
 
 
-def _as_command(given: dict[str, Any]) -> str:
-    words = ["rd-import", *given["files"]]
-    for option, value in (
-        ("--type", given["event_type"]),
-        ("--map", given["map_path"]),
-        ("--type-by", given["type_by"]),
-        ("--suppress", given["suppress"]),
+def _as_command(given: dict[str, Any], **changed: object) -> str:
+    """Write the words of an import as it was asked for, with these parameters changed."""
+    asked = {**given, **changed}
+    words = ["rd-import", *asked["files"]]
+    context = click.Context(import_command)
+    for one in import_command.params:
+        value = asked.get(one.name or "")
+        left_out = one.name in NOT_REPEATED or value in (None, (), one.get_default(context))
+        if left_out or not isinstance(one, click.Option):
+            continue
+        option = next(word for word in one.opts if word.startswith("--"))
+        if isinstance(value, bool):
+            words += [option] if value else one.secondary_opts
+        else:
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [option, f"{each:g}" if isinstance(each, float) else str(each)]
+    return shlex.join(words)
+
+
+def _as_named(run: object, given: dict[str, Any]) -> str:
+    """Write a run as the next command must name it: with the ledger and the account that this one was given."""
+    words = [str(run)]
+    for option, name in (
+        ("--ledger", "ledger"),
+        ("--account", "label"),
+        ("--base-url", "base_url"),
     ):
-        words += [option, str(value)] if value else []
-    for option, values in (
-        ("--lookup", given["lookup"]),
-        ("--rename", given["rename"]),
-        ("--set", given["constants"]),
-        ("--key", given["key"]),
-    ):
-        words += [word for value in values for word in (option, value)]
-    for option in ("encoding", "delimiter", "decimal", "dates", "timezone", "past", "repeats"):
-        words += [f"--{option}", given[option]] if given[option] else []
-    if given["header"] is not None:
-        words.append("--header" if given["header"] else "--no-header")
+        words += [option, str(given[name])] if given[name] else []
     return shlex.join(words)
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -85,14 +84,14 @@ def explanation(
         if rows[ROW][0] <= watched.row - 1 <= rows[ROW][-1]
     ]
     found = {
-        "place": f"{Path(folder.facts['exports'][0]['path']).name}, row {watched.row}",
+        "place": messages.place(folder.facts["exports"][0]["path"], watched.row, None),
         "row_number": watched.row,
         "line_number": placed["line_number"],
         "event_type": watched.event_type,
         "fields": [
             one
             | {
-                "rule": one["rule"]
+                "rule": messages.fed_by(one["rule"])
                 or messages.say(f"explain.{'constant' if one['constant'] else 'derived'}"),
                 "how": messages.how(one["how"]),
             }

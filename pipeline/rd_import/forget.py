@@ -1,6 +1,5 @@
 """A person erased from what this machine keeps of them, and what it cannot reach."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +13,10 @@ import pyarrow.parquet as pq
 from rd_import.audit import forget_in_audit, open_audit_path, rejected_files_of
 from rd_import.errors import JobError, LedgerError
 from rd_import.ledger import Ledger
+from rd_import.nesting import read_json
+from rd_import.places import make_durable, new_file, put_in_place, temporary_of
 from rd_import.report import report_path, write_report
-from rd_import.run_folder import RunFolder, private_file, state_folder
+from rd_import.run_folder import RunFolder, state_folder
 
 MOST_LINES = 50  # of one record; a quote that was opened and never closed must not take the rest of the file along
 
@@ -113,7 +114,7 @@ def _in_audit(path: Path, ledger: Ledger, mail: str, contact: bytes, done: Forgo
 
 
 def _run_of(facts: dict[bytes, bytes]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(facts.get(b"rd_import.run", b"{}"))
+    found: dict[str, Any] = read_json(facts.get(b"rd_import.run", b"{}"))
     return found
 
 
@@ -128,10 +129,11 @@ def _in_rejected(path: Path, export: dict[str, Any], mail: str) -> int:
         else:
             kept.append(record)
     if gone:
-        temporary = path.with_name(f"{path.name}.tmp")
-        with private_file(temporary) as file:
+        temporary = temporary_of(path)
+        with new_file(temporary) as file:
             file.write("".join(kept).encode(codec, "surrogateescape"))
-        temporary.replace(path)
+            make_durable(file, temporary)
+        put_in_place(temporary, path)
     return gone
 
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from rd_import.catalogue import translate
 from rd_import.errors import JobError
-from rd_import.messages import plain, say
+from rd_import.messages import advice, plain, say
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
 from rdstation_events.event_type import EventType, FieldSpec
 
@@ -74,7 +75,11 @@ def _field_data(spec: FieldSpec) -> dict[str, Any]:
 def types_text() -> str:
     """Write the catalogue, a line per type."""
     known = types_data()
-    current = [f"{one['event_type']:<28} {one['summary']}" for one in known if not one["removed"]]
+    current = [
+        f"{one['event_type']:<28} {translate(one['summary'])}"
+        for one in known
+        if not one["removed"]
+    ]
     old = [
         f"{one['event_type']:<28} {say('types.removed', successor=one['successor'])}"
         for one in known
@@ -89,16 +94,16 @@ def type_text(event_type: EventType) -> str:
 
 
 def _type_lines(event_type: EventType) -> Iterator[str]:
-    yield f"{event_type.name}: {event_type.summary}"
+    yield f"{event_type.name}: {translate(event_type.summary)}"
     for spec in event_type.fields:
         need = "types.required" if spec.required else "types.with" if spec.required_with else ""
         words = [say(need, fields=spec.required_with or "")] if need else []
         words += [] if spec.sent else [say("types.not_sent")]
         words += [" | ".join(spec.options)] if spec.options else []
-        yield f"  {spec.column}  ({', '.join([spec.kind, *words])})"
-        yield f"      {spec.description} {say('types.example', example=spec.example)}"
+        yield f"  {spec.column}  ({', '.join([translate(spec.kind), *words])})"
+        yield f"      {translate(spec.description)} {say('types.example', example=spec.example)}"
     for note in event_type.notes:
-        yield f"  {note}"
+        yield f"  {translate(note)}"
 
 
 def template_csv(event_type: EventType) -> str:
@@ -140,6 +145,8 @@ def _explanation_lines(found: dict[str, Any]) -> Iterator[str]:
     answer = {"event_uuid": "", "message": "?", "column": "?", "code": "?"} | found["answer"]
     facts: dict[str, Any] = {name: plain(answer[name]) for name in ("message", "column", "code")}
     yield say(f"explain.{answer['state']}", uuid=answer["event_uuid"], **facts)
+    if hint := advice(answer["code"]):
+        yield f"  {say('hint', hint=hint)}"
 
 
 def _quoted(cell: str | None) -> str:

@@ -22,7 +22,10 @@ WIDEST: Final = 120  # longer lines are hard to read
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: `lead` stands before the text and is as wide as what follows is set in."""
+    """One line: `lead` stands before the text and is as wide as what follows is set in.
+
+    What stands in `text` on lines of its own are commands: they are never wrapped, so that they can be copied.
+    """
 
     text: str = ""
     lead: str = ""
@@ -52,18 +55,20 @@ def laid_out(lines: Iterable[Line], look: Look) -> str:
 
 
 def _shown(line: Line, look: Look) -> str:
-    text = line.lead + line.text
+    said, *commands = line.text.split("\n")
+    text = line.lead + said
     if look.width is not None:
         text = textwrap.fill(
-            line.text,
+            said,
             width=look.width,
             initial_indent=line.lead,
             subsequent_indent=" " * len(line.lead),
             break_on_hyphens=False,
             break_long_words=False,  # a path or a command is to be copied whole
             replace_whitespace=False,
-            drop_whitespace=bool(line.text.strip()),
+            drop_whitespace=bool(said.strip()),
         )
+    text = "\n".join([text, *(f"{' ' * len(line.lead)}  {one}" for one in commands)])
     if not look.colour or line.style == "plain":
         return text
     import click

@@ -59,6 +59,7 @@ from rd_import.ledger_schema import (
     version_of,
 )
 from rd_import.ledger_store import Store, store_of
+from rd_import.messages import say
 from rd_import.outcome import ApiError
 from rd_import.run_folder import ERASED
 from rd_import.values import PlannedEvent
@@ -892,7 +893,7 @@ class Ledger:
         """Name what contradicts itself: damaged pages, keys held by closed requests, requests without their keys."""
         with self._reading() as connection:
             for line in self.store.damage(connection):
-                yield f"the file is damaged: {line}"
+                yield say("check.damaged", what=line)
             held = (
                 sa.select(keys.c.event_key, keys.c.request, requests.c.state)
                 .outerjoin(requests, requests.c.request == keys.c.request)
@@ -900,7 +901,8 @@ class Ledger:
             )
             for key, request, state in connection.execute(held):
                 if state != "sent":
-                    yield f"{key.hex()[:16]}… is held by request {request}, which is {state or 'not recorded'}"
+                    name = state or say("check.not_recorded")
+                    yield say("check.held", key=key.hex()[:16], request=request, state=name)
             sent = sa.select(requests).where(requests.c.state == "sent")
             for row in list(connection.execute(sent)):
                 wanted = split_keys(row.event_keys)
@@ -909,7 +911,7 @@ class Ledger:
                     key for key in wanted if key not in lines or lines[key].request != row.request
                 ]
                 if lacking:
-                    yield f"request {row.request} is marked as sent without {len(lacking)} of its keys"
+                    yield say("check.without_keys", request=row.request, count=len(lacking))
 
     # --- within a transaction
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rd_import.audit import keys_of_audit
 from rd_import.key_line import KeyLine
 from rd_import.ledger import Ledger
+from rd_import.messages import say
 
 
 def differences(ledger: Ledger, audits: Sequence[Path]) -> list[str]:
@@ -19,9 +20,7 @@ def differences(ledger: Ledger, audits: Sequence[Path]) -> list[str]:
         facts, known = keys_of_audit(path)
         account = ledger.known_account(facts["rd_import.scope"])
         if account is None:
-            found.append(
-                f"{path.name}: the ledger does not know the account {facts['rd_import.scope']}"
-            )
+            found.append(say("check.no_account", audit=path.name, scope=facts["rd_import.scope"]))
             continue
         part: list[tuple[bytes, KeyLine]] = []
         for pair in known:
@@ -41,10 +40,10 @@ def _missing(
         line = lines.get(key, KeyLine())
         for fact in audited.accepted:
             if line.uuid_of(fact.sha) is None:
-                yield f"{path.name}: {key.hex()[:16]}… was accepted as {fact.of}, which the ledger does not know"
+                yield say("check.not_known", audit=path.name, key=key.hex()[:16], uuid=fact.of)
             elif line.uuid_of(fact.sha) != fact.of:
-                yield f"{path.name}: {key.hex()[:16]}… has another uuid in the ledger"
+                yield say("check.other_uuid", audit=path.name, key=key.hex()[:16])
         for fact in audited.doubt:
             in_doubt = any(one.sha == fact.sha for one in line.doubt) or line.request is not None
             if not in_doubt and line.uuid_of(fact.sha) is None and line.why in {"new", "released"}:
-                yield f"{path.name}: {key.hex()[:16]}… was left in doubt, which the ledger does not know"
+                yield say("check.no_doubt", audit=path.name, key=key.hex()[:16])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from rd_import.errors import JobError
+from rd_import.nesting import TooDeepError, refuse_depth
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 ASSIGNMENT: Final = r"""((?:"[^"]*"|'[^']*'|[\w.-]+)(?:\s*\.\s*(?:"[^"]*"|[\w-]+))*)\s*="""
@@ -200,6 +201,11 @@ PRESET: Final = replace(
 
 
 TYPES: Final = (*CURRENT_TYPES, *REMOVED_TYPES)
+_TEXTS: Final = re.compile(
+    r"""\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\#[^\n]*""", re.DOTALL
+)
+"""Texts and comments of TOML, whose brackets are none."""
+
 _Flaw = tuple[tuple[str | int, ...], str, dict[str, object]]
 
 # --- checking -------------------------------------------------------------------------------------
@@ -212,8 +218,9 @@ def checked(text: str, name: str, language: Key) -> dict[str, Any]:
         JobError: It is no TOML or not of the language; line and key are named.
     """
     try:
+        refuse_depth(_TEXTS.sub("", text))
         found = tomllib.loads(text)
-    except RecursionError as error:
+    except TooDeepError as error:
         raise JobError("mapping_too_deep", path=name) from error
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)", str(error))

@@ -9,7 +9,7 @@ from rd_import.catalogue import fill, number, translate, translate_many
 from rd_import.report_texts import REPORT
 from rd_import.screen_texts import PROOFS, SCREENS, Text
 
-ERRORS: Final[Mapping[str, tuple[str, str]]] = {
+ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
     "no_exports": (
         "no file was named.",
         "name one: rd-import orders.csv --type ECOMMERCE_ORDER_PLACED",
@@ -51,20 +51,37 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "`{what}` needs a part of rd-import that is not installed.",
         "pip install 'rd-import[{extra}]'",
     ),
+    "copy_too_large": (
+        "`{path}` is larger than {most} GB: that is no export.",
+        "split it, and import the parts one after the other",
+    ),
+    "no_room": (
+        "`{path}` must be copied to `{folder}` before it is read; {free} MB are free there, and a copy must leave "
+        "{kept} MB.",
+        "free some, or name a folder on a larger disk: TMPDIR=/large/disk",
+    ),
+    "cannot_copy": (
+        "`{path}` cannot be copied to `{folder}` before it is read: {reason}.",
+        "name a folder with room that you can write to: TMPDIR=/large/disk",
+    ),
+    "second_file_too_large": (
+        "`{path}` holds more than {most} MB of text; a second file is kept in memory as a whole.",
+        "leave in it only the rows and columns that are looked up",
+    ),
     "bomb": (
         "`{path}` unpacks to more than {ratio} times its size ({packed} bytes): that is no export.",
         "unpack it yourself if you trust it, and name the unpacked file",
     ),
     "too_many_columns": (
-        "`{path}` has {columns} columns, more than {most}: that is no export.",
+        "`{path}` has {columns:n} columns, more than {most:n}: that is no export.",
         "keep the columns that the events need",
     ),
     "header_too_long": (
-        "`{path}`: no line ends within the first {most} bytes, so there is no header to read.",
+        "`{path}`: no line ends within the first {most:n} bytes, so there is no header to read.",
         "a header is one line with the columns' names; export it as CSV again",
     ),
     "hardly_a_row": (
-        "`{path}`, line {line}: {unreadable} of {rows} rows cannot be read.",
+        "`{path}`, line {line}: {unreadable:n} of {rows:n} rows cannot be read.",
         "check that the header belongs to these rows, and name the delimiter if need be: --delimiter ';'",
     ),
     "open_quotes": (
@@ -72,15 +89,19 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "export it again with a program that doubles the quotes inside cells",
     ),
     "too_many_sheet_rows": (
-        "`{path}` claims more than {most} rows on a sheet, which no workbook can hold.",
+        "`{path}` claims more than {most:n} rows on a sheet, which no workbook can hold.",
         "save it as CSV",
     ),
     "cell_too_long": (
-        "`{path}`: a cell is longer than {most} bytes.",
+        "`{path}`: a cell is longer than {most:n} bytes.",
         "shorten it; an event holds far less",
     ),
     "too_many_strings": (
-        "`{path}` holds more than {most} different texts, too many for a workbook.",
+        "`{path}` holds more than {most:n} different texts, too many for a workbook.",
+        "save it as CSV, which is read in little memory",
+    ),
+    "too_many_elements": (
+        "`{path}` has a sheet with more than {most} elements and no row among them: that is no export.",
         "save it as CSV, which is read in little memory",
     ),
     "workbook_too_large": (
@@ -122,7 +143,7 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "no_type_of_preset": (
         "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
-        "add --type with one of them{or_type_by}",
+        "add --type with one of them (rd-import types says what each is){or_type_by}",
     ),
     "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
     "removed_type": (
@@ -228,19 +249,33 @@ ERRORS: Final[Mapping[str, tuple[str, str]]] = {
         "look at `rd-import check` first, then add --yes",
     ),
     "too_few_rows": (
-        "{rows:n} rows were read, fewer than the {least:n} that --min-rows asks for; nothing was sent.",
+        (
+            "{rows:n} row was read, fewer than the {least:n} that --min-rows asks for; nothing was sent.",
+            "{rows:n} rows were read, fewer than the {least:n} that --min-rows asks for; nothing was sent.",
+        ),
         "check the export",
     ),
     "too_many_invalid": (
-        "{invalid:n} of {rows:n} rows are invalid, more than {limit}; nothing was sent.",
+        (
+            "{invalid:n} of {rows:n} rows is invalid, more than {limit}; nothing was sent.",
+            "{invalid:n} of {rows:n} rows are invalid, more than {limit}; nothing was sent.",
+        ),
         "mend the causes above, or allow it: --max-invalid 100%",
     ),
     "past_events": (
-        "{events:n} events are more than {days:1n} days old; RD Station would date them now, and automations fire.",
+        (
+            "{events:n} event is more than {days:1n} days old; RD Station would date it now, and automations fire.",
+            "{events:n} events are more than {days:1n} days old; RD Station would date them now, and automations fire.",
+        ),
         "say what is meant: --past send, or --past skip to leave them out",
     ),
     "repeated_events": (
-        "{events:n} events have the identity of events of another file; nothing tells new from repeated {event_type}.",
+        (
+            "{events:n} event has the identity of an event of another file; "
+            "nothing tells new from repeated {event_type}.",
+            "{events:n} events have the identity of events of another file; "
+            "nothing tells new from repeated {event_type}.",
+        ),
         "say what is meant: --repeats skip or --repeats send; better, name the columns of an id: --key COLUMN",
     ),
     "no_such_row": (
@@ -516,7 +551,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "the row is longer than {limit} bytes, by column `{field}`",
         "shorten the cell, or close its quote",
     ),
-    "BROKEN_JSON": ("the line is no JSON object", "write one object a line"),
+    "BROKEN_JSON": (
+        "the line is no JSON object, or one that is nested more than 64 deep",
+        "write one object a line",
+    ),
     "TOTALS_ROW": ("the row holds totals, no data", "nothing to do"),
     "REPEATED_HEADER": ("the row is the header once more", "nothing to do"),
     "SECOND_TABLE": ("another table begins before this row", "put it into a file of its own"),
@@ -588,13 +626,16 @@ FOREIGN: Final[Mapping[str, str]] = {
 }
 """What people pick by mistake."""
 
-FINDINGS: Final[Mapping[str, str]] = {
+FINDINGS: Final[Mapping[str, Text]] = {
     "encoding": "encoding {value}",
     "delimiter": "delimiter {value!r}",
     "header": "header: {value}",
     "quoting": "cells are quoted by {value}",
     "line_ends": "lines end with {value}",
-    "preamble": "{lines} lines before the header are passed over",
+    "preamble": (
+        "{lines:n} line before the header is passed over",
+        "{lines:n} lines before the header are passed over",
+    ),
     "decimal": "decimal mark of `{column}`: {value}",
     "dates": "dates of `{column}`: {value}",
     "timezone": "time zone of times that name none: {value}",
@@ -602,7 +643,7 @@ FINDINGS: Final[Mapping[str, str]] = {
 }
 """What a finding is about → what the preview says of it."""
 
-EVIDENCE: Final[Mapping[str, str]] = {
+EVIDENCE: Final[Mapping[str, Text]] = {
     "stated": "as you say",
     "kept": "as the mapping file keeps it",
     "contradicts": "the mapping file keeps {kept}, and the file says otherwise",
@@ -614,25 +655,43 @@ EVIDENCE: Final[Mapping[str, str]] = {
     "by_words": "the other readings make no words",
     "no_words": "no reading of the accents makes words for certain",
     "by_sep_line": "by its `sep=` line",
-    "by_trial": "{share} of the first {records} records have {cells} cells",
+    "by_trial": (
+        "{share} of the first {records:n} record has {cells} cells",
+        "{share} of the first {records:n} records have {cells} cells",
+    ),
     "one_column": "nothing cuts the lines, so there is one column",
     "few_agree": "it fits best, but not half of the records agree",
     "names_only": "the first line holds names and no data",
     "first_line_is_data": "the first line holds data; columns are `column 1`, `column 2`, …",
     "more_records_fit": "more records fit than with the usual quotes",
     "no_line_feed": "there is no line feed",
-    "before_header": "they have far fewer cells than the rest",
-    "by_cells": "{count} cells have this reading only, such as {examples}",
+    "before_header": "far fewer cells than in the rest",
+    "by_cells": (
+        "{count:n} cell has this reading only: {examples}",
+        "{count:n} cells have this reading only, such as {examples}",
+    ),
     "one_reading_each": "both marks occur, and each cell has one reading only, such as {examples}",
     "both_marks": "both marks occur, and some cells fit both, such as {examples}",
-    "thousands_or_decimals": "{count} cells such as {examples} are thousands or decimals",
-    "day_above_12": "{count} cells have a day above 12, such as {examples}",
+    "thousands_or_decimals": (
+        "{count:n} cell, {examples}, is thousands or decimals",
+        "{count:n} cells such as {examples} are thousands or decimals",
+    ),
+    "day_above_12": (
+        "{count:n} cell has a day above 12: {examples}",
+        "{count:n} cells have a day above 12, such as {examples}",
+    ),
     "both_orders": "both orders occur, such as {examples}",
-    "no_day_above_12": "{count} cells such as {examples} fit both orders",
+    "no_day_above_12": (
+        "{count:n} cell, {examples}, fits both orders",
+        "{count:n} cells such as {examples} fit both orders",
+    ),
     "day_is_month": "day and month are the same in every cell, such as {examples}",
-    "file_names_no_zone": "{unzoned} times of the file name none",
+    "file_names_no_zone": (
+        "{unzoned:n} time of the file names none",
+        "{unzoned:n} times of the file name none",
+    ),
     "each_names_its_zone": "all times of the file name theirs",
-    "no_country_code": "{count} cells have none",
+    "no_country_code": ("{count:n} cell has none", "{count:n} cells have none"),
 }
 """Why a finding is so."""
 
@@ -675,6 +734,31 @@ STATES: Final[Mapping[str, str]] = {
     "not_sent": "not sent",
 }
 
+ADVICE: Final[Mapping[str, str]] = {
+    "CANNOT_BE_NULL": "RD Station needs a value there: fill it in",
+    "CANNOT_BE_BLANK": "RD Station needs a value there: fill it in",
+    "INVALID": "RD Station does not take the value: correct it",
+    "INVALID_FORMAT": "RD Station does not take how the value is written: correct it",
+    "INVALID_OPTION": "RD Station takes only certain values there: rd-import types TYPE lists them",
+    "MUST_BE_VALID_OPTION": "RD Station takes only certain values there: rd-import types TYPE lists them",
+    "MUST_BE_STRING": "RD Station wants a text there: look which column feeds the field",
+    "MUST_BE_STRING_ARRAY": "RD Station wants a list of texts there: look which column feeds the field",
+    "MUST_BE_BOOLEAN": "RD Station wants true or false there: look which column feeds the field",
+    "MUST_BE_LESS_THAN_OR_EQUAL": "the number is greater than RD Station takes: correct it",
+    "TOO_LONG": "it is longer than RD Station takes: shorten it",
+    "TOO_SHORT": "it is shorter than RD Station takes: complete it",
+    "CONFLICTING_FIELD": "two fields of the event exclude each other: empty one of them",
+    "RESOURCE_NOT_FOUND": (
+        "RD Station has no such contact: create it, for example by importing a CONVERSION of it, "
+        "wait a few minutes, and import these rows again"
+    ),
+    "RATE_LIMIT": "RD Station takes only so many events of a contact a day; the audit says from when on it takes more",
+}
+"""Code of an error of the API → what it means and what to do; the API's own words stand beside it.
+
+Source of the codes: the error shapes of "Eventos" and "Batch de Eventos", and the vendor's older pages.
+"""
+
 UNRESOLVABLE: Final[Mapping[str, str]] = {
     "not unknown": "it is not unknown",
     "in flight": "it is being sent right now",
@@ -715,7 +799,7 @@ def error(key: str, facts: Mapping[str, object]) -> tuple[str, str]:
     shown = {name: _shown(value) for name, value in facts.items()}
     shown |= _listings(facts)
     shown = {name: plain(one) if isinstance(one, str) else one for name, one in shown.items()}
-    return fill(translate(what), shown), fill(translate(hint), shown)
+    return _counted(what, shown), fill(translate(hint), shown)
 
 
 CONTROL: Final = {
@@ -795,6 +879,22 @@ def unresolvable(why: str) -> str:
     return translate(UNRESOLVABLE[why])
 
 
+def advice(code: str) -> str | None:
+    """Explain an error of the API by its code; None where its own words are all that is known."""
+    return translate(ADVICE[code]) if code in ADVICE else None
+
+
+def place(path: str, row: int, line: int | None) -> str:
+    """Name a row by its file and physical line, or by its number where a file has no lines."""
+    name = file_name(path)
+    return f"{name}:{line}" if line is not None else f"{name}, {say('report.row', row=row)}"
+
+
+def file_name(path: str) -> str:
+    """Give the last part of a path or address."""
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
 def state(name: str) -> str:
     """Say what a state means."""
     return translate(STATES[name])
@@ -815,7 +915,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
     for name in ("ERRORS", "PROBLEMS"):
         for key, pair in globals()[name].items():
             for text in pair:
-                if translatable(text):
+                if not isinstance(text, str) or translatable(text):
                     yield f"{name}.{key}", text
     for name in (
         "FORMATS",
@@ -825,6 +925,7 @@ def every_text() -> Iterator[tuple[str, Text]]:
         "CONFIDENCE",
         "HOW",
         "KINDS",
+        "ADVICE",
         "STATES",
         "UNRESOLVABLE",
         "VALUES",
@@ -855,7 +956,7 @@ def problem(
     facts = {
         "field": field or "",
         "value": value or "",
-        "limit": limit or "",
+        "limit": translate(limit or "") if code == "FILTERED" else limit or "",
         "event_type": event_type,
         "place": place,
     }
@@ -889,7 +990,16 @@ def _finding_parts(found: Mapping[str, Any]) -> tuple[str, str]:
     shown = found["value"] if value is None else translate(value)
     facts = {**found["facts"], "value": shown, "column": found["column"] or ""}
     what, why = FINDINGS[found["what"]], EVIDENCE[found["how"]]
-    return fill(translate(what), facts), fill(translate(why), facts)
+    return _counted(what, facts), _counted(why, facts)
+
+
+def _counted(text: Text, facts: Mapping[str, Any]) -> str:
+    """Fill a text; of two forms the first number that it names chooses."""
+    if isinstance(text, str):
+        return fill(translate(text), facts)
+    counted = {name: int(facts[name]) for name in re.findall(r"{(\w+):n}", text[1])}
+    chosen = translate_many(*text, next(iter(counted.values())))
+    return fill(chosen, {**facts, **counted})
 
 
 def type_by_flag(column: str) -> str:
@@ -944,6 +1054,9 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     if "known" in facts:
         known = fill(word("known_are"), {"names": facts["known"]})
         made["known_words"] = known if facts["known"] else ""
+    for name in ("preset", "how"):
+        if isinstance(facts.get(name), str):
+            made[name] = translate(str(facts[name]))
     questions = facts.get("questions")
     if isinstance(questions, list):
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])

@@ -3,12 +3,13 @@
 Proof decides, not the exception's name: whether a byte of the body was asked for tells what may have left.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
+
+from rd_import.nesting import read_json
 
 INDEX: Final = re.compile(r"^\$(?:\.body)?\[(\d+)\]")
 QUOTA_HEADERS: Final = ("retry-after-quotas", "ratelimit-limit-quotas")
@@ -258,8 +259,8 @@ def _storable(text: str) -> str:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return read_json(body)
+    except ValueError:
         return None
 
 

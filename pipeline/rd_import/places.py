@@ -5,11 +5,14 @@ which a store does at once. Who may read an object is the store's own matter.
 """
 
 import os
+import secrets
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rd_import.errors import JobError
 from rd_import.run_folder import private_file, sync_folder
+
+_PROCESS: Final = secrets.token_hex(4)
 
 
 def place_of(named: Path | str) -> Path:
@@ -33,6 +36,11 @@ def place_of(named: Path | str) -> Path:
 def is_local(place: Path) -> bool:
     """Tell whether a place is a file of this machine."""
     return "://" not in str(place)
+
+
+def temporary_of(place: Path) -> Path:
+    """Name a file while it is written, different for each process, so that nobody can put another there before."""
+    return place.with_name(f"{_PROCESS}.{place.name}.tmp")
 
 
 def new_file(place: Path) -> Any:

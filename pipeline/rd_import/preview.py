@@ -309,9 +309,7 @@ def _causes(folder: RunFolder) -> list[Cause]:
 
 def _places(folder: RunFolder, wanted: set[int]) -> dict[int, str]:
     """Name rows by file and physical line, or by row where a file has no lines."""
-    names = [
-        export["path"].replace("\\", "/").rpartition("/")[2] for export in folder.facts["exports"]
-    ]
+    names = [export["path"] for export in folder.facts["exports"]]
     found: dict[int, str] = {}
     rows = pl.Series(sorted(wanted), dtype=pl.UInt32)
     for placed in folder.placed_rows():
@@ -319,9 +317,7 @@ def _places(folder: RunFolder, wanted: set[int]) -> dict[int, str]:
         for row, export, number, line in hits.select(
             ROW, "export", "row_number", "line_number"
         ).iter_rows():
-            found[row] = (
-                f"{names[export]}:{line}" if line is not None else f"{names[export]}, row {number}"
-            )
+            found[row] = messages.place(names[export], number, line)
         if len(found) == len(wanted):
             break
     return found

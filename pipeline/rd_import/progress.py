@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from rd_import.messages import say
+from rd_import.messages import proof, say
 from rd_import.terminal import duration
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ class Progress:
             parts.append(say("progress.unknown", count=sending.unknown_requests))
         return ", ".join(parts)
 
+    def wait(self, sending: Sending) -> str:
+        """Say what is waited for, on the person's own clock; empty where nothing is."""
+        if sending.wait is None:
+            return ""
+        until, why = sending.wait
+        return say("progress.waits", time=f"{until.astimezone():%H:%M:%S}", why=proof(why))
+
 
 @contextlib.contextmanager
 def progress_on(stream: TextIO, progress: Progress) -> Iterator[Callable[[Sending], None]]:
@@ -91,14 +98,19 @@ def _picture(progress: Progress, sending: Sending) -> Any:
     bar = ProgressBar(total=progress.total, completed=sending.decided_events, width=BAR_COLUMNS)
     row = Table.grid(padding=(0, 1))
     row.add_row(bar, Text(progress.line(sending)))
-    return Group(row, Text(progress.states(sending)))
+    lines = (progress.states(sending), progress.wait(sending))
+    return Group(row, *(Text(line) for line in lines if line))
 
 
 def _once_a_minute(stream: TextIO, progress: Progress) -> Callable[[Sending], None]:
-    last = progress.clock()
+    last, waited = progress.clock(), ""
 
     def tell(sending: Sending) -> None:
-        nonlocal last
+        nonlocal last, waited
+        wait = progress.wait(sending)
+        if wait and wait != waited:
+            print(wait, file=stream, flush=True)
+        waited = wait
         if progress.clock() - last < EVERY_S:
             return
         last = progress.clock()

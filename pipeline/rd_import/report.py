@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import math
-import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,8 @@ from rd_import import messages
 from rd_import.catalogue import language, moment, number
 from rd_import.errors import ExportError, JobError
 from rd_import.messages import say
-from rd_import.places import new_file, put_in_place
+from rd_import.nesting import read_json
+from rd_import.places import new_file, put_in_place, temporary_of
 
 RECEIVED: Final = ("accepted", "already_accepted")
 EXPLAINED: Final = ("unknown", "refused", "invalid", "changed", "deferred", "not_sent", "filtered")
@@ -55,6 +56,10 @@ _COLUMNS: Final = (
     "not_before",
     "resolved_as",
 )
+
+
+PLACE_IN_BODY: Final = re.compile(r"^\$(\.body)?(\[\d+\])?\.?")
+"""How an error of the API begins to name a field: by where the event stood in its request."""
 
 
 @dataclass(slots=True)
@@ -98,6 +103,13 @@ class Report:
     causes: tuple[Cause, ...]
 
 
+_NO_AUDIT: Final = (
+    pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError, KeyError,
+    IndexError, AttributeError, AssertionError,
+)  # fmt: skip
+"""What a forged audit may end in."""
+
+
 def write_report(audit: Path) -> Report:
     """Write the report of an audit beside it, for its owner alone.
 
@@ -107,7 +119,7 @@ def write_report(audit: Path) -> Report:
     """
     page, causes = _rendered(audit)
     path = report_path(audit)
-    temporary = path.with_name(f"{os.getpid()}.{path.name}.tmp")
+    temporary = temporary_of(path)
     try:
         with new_file(temporary) as file:
             file.write(page.encode())
@@ -129,7 +141,8 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
             if "rd_import.run" not in facts or "state" not in file.schema_arrow.names:
                 raise ExportError("not_an_audit", path=audit)
             found = _gathered(file)
-    except (pa.ArrowException, OSError) as error:
+            shown = _facts_of_page(audit, facts, found)
+    except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=audit) from error
     folder = Path(__file__).parent
     page = jinja2.Environment(
@@ -141,7 +154,7 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
     style, script = ((folder / name).read_text("utf-8") for name in ("report.css", "report.js"))
     causes = tuple(sorted(found.causes.values(), key=lambda one: -one.rows))
     html = page.render(
-        _facts_of_page(audit, facts, found),
+        shown,
         causes=causes[:MOST_CAUSES],
         say=say,
         number=number,
@@ -199,34 +212,27 @@ def _add_causes(rows: pl.DataFrame, found: _Findings) -> None:
         pl.col("error_message", "proof", "hint").first(),
     )
     for one in grouped.iter_rows(named=True):
-        key = (one["state"], one["error_code"], one["error_column"])
+        column = one["error_column"] and messages.fed_by(one["error_column"])
+        if column and one["state"] == "refused":
+            column = PLACE_IN_BODY.sub("", column) or None
+        key = (one["state"], one["error_code"], column)
         what = one["error_message"] or messages.proof(one["proof"] or "")
-        cause = found.causes.setdefault(
-            key, Cause(one["state"], one["error_column"], what, one["hint"])
-        )
+        cause = found.causes.setdefault(key, Cause(one["state"], column, what, one["hint"]))
         cause.rows += one["rows"]
-        places = [_place(**row) for row in one["first"]]
+        places = [messages.place(*row.values()) for row in one["first"]]
         cause.first += places[: FIRST_ROWS - len(cause.first)]
     wanted = UNKNOWN_SHOWN - len(found.unknown)
     if wanted > 0:
         shown = rows.filter(pl.col("state") == "unknown").head(wanted)
         found.unknown += [
-            {**row, "place": _place(row["source_file"], row["row_number"], row["line_number"])}
+            {
+                **row,
+                "place": messages.place(row["source_file"], row["row_number"], row["line_number"]),
+            }
             for row in shown.select(
                 "source_file", "row_number", "line_number", "identifier", "contact"
             ).iter_rows(named=True)
         ]
-
-
-def _place(source_file: str, row_number: int, line_number: int | None) -> str:
-    name = _name(source_file)
-    if line_number is not None:
-        return f"{name}:{line_number}"
-    return f"{name}, {say('report.row', row=row_number)}"
-
-
-def _name(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
 
 
 class _Index:
@@ -281,7 +287,10 @@ class _Index:
         for path, first, count, state in runs.select(
             "source_file", "row_number", "rows", "state"
         ).iter_rows():
-            at, kind = _position(self.files, _name(path)), _position(self.states, state)
+            at, kind = (
+                _position(self.files, messages.file_name(path)),
+                _position(self.states, state),
+            )
             last = self.runs[-1] if self.runs else None
             if last and (last[0], last[3]) == (at, kind) and last[1] + last[2] == first:
                 last[2] += count
@@ -298,7 +307,7 @@ class _Index:
         cause = None if state in RECEIVED else (message or messages.proof(proof or ""))
         before = len(self.causes)
         entry = [
-            _position(self.files, _name(path)),
+            _position(self.files, messages.file_name(path)),
             number_in_file,
             line,
             _position(self.states, state),
@@ -328,8 +337,8 @@ def _position(names: list[str], name: str) -> int:
 
 
 def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> dict[str, Any]:
-    run = json.loads(facts["rd_import.run"])
-    requests = json.loads(facts.get("rd_import.requests", "[]"))
+    run = read_json(facts["rd_import.run"])
+    requests = read_json(facts.get("rd_import.requests", "[]"))
     assert found.index is not None  # set before the first row
     events = {state: _distinct(hashes) for state, hashes in found.keys.items()}
     total = sum(found.rows.values())
@@ -341,7 +350,8 @@ def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> d
         "scope": facts.get("rd_import.scope") or "-",
         "audit": audit.name,
         "files": [
-            say("report.file", count=count, path=_name(path)) for path, count in found.files.items()
+            say("report.file", count=count, path=messages.file_name(path))
+            for path, count in found.files.items()
         ],
         "verdict": list(_verdict(found.rows, total)),
         "good": total > 0 and sum(found.rows[state] for state in RECEIVED) == total,

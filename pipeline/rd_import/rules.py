@@ -11,6 +11,7 @@ import polars as pl
 from rd_import.errors import JobError
 from rd_import.mapping_file import NUMBERED, Rule
 from rd_import.names import folded
+from rd_import.nesting import read_json
 
 ITEM: Final = "line_items."
 ARRAY: Final = "[]"
@@ -266,9 +267,9 @@ def _text_at(cell: str, path: str) -> str | None:
 
 def _json(cell: str) -> Any:
     try:
-        found = json.loads(cell, parse_float=str, parse_int=str)
+        found = read_json(cell, parse_float=str, parse_int=str)
         json.dumps(found, ensure_ascii=False).encode()  # half a character is none
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return found
 

@@ -371,9 +371,9 @@ class RunFolder:
 
 
 def private_file(path: Path) -> Any:
-    """Open a new file that only its owner can read, not through a symbolic link."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
+    """Make a new file that only its owner can read; what had this name goes, be it another's file or a link."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def sync_folder(path: Path) -> None:

@@ -21,7 +21,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "map.optional": "{event_type} could also have: {fields}",
     "map.suggest": "Or let a column decide on the type, row by row: then leave out `type` above.",
     "map.written": "written: {path}",
-    "map.next": "to look at what it would send: {command}",
+    "map.next": "to look at what it would send:\n{command}",
     "map.missing": "{fields}: required, and nothing feeds it; complete the file before you use it",
     "map.ask_missing": "{field} is required, and no column feeds it. Column, or =VALUE, or Enter to leave it open: ",
     "map.ask_proposed": "May `{column}` feed {field}?",
@@ -63,6 +63,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     ),
     "forget.copies": "copies, backups, mapping files, suppression lists and a sandbox's store",
     "preview.title": "{event_type} to {destination}",
+    "preview.practice": "the practice server ({url})",
     "preview.check": "RD Station (nothing is sent by `check`)",
     "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",
     "preview.file": ("{path}: {count:n} row ({form})", "{path}: {count:n} rows ({form})"),
@@ -73,9 +74,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.attention": "Know before you send",
     "preview.only_you": "only you can say, and nothing is sent before: {question}",
     "preview.events": (
-        "event will be sent, to {contacts:n} contacts in this file",
-        "events will be sent, to {contacts:n} contacts in this file",
+        "event will be sent, to {contacts}",
+        "events will be sent, to {contacts}",
     ),
+    "preview.contacts": ("{count:n} contact in this file", "{count:n} contacts in this file"),
     "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
     "preview.not_data": (
         "row holds no data (totals, the header once more)",
@@ -213,7 +215,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Type the number of contacts ({contacts}) to send; anything else stops: ",
     ),
     "ask.yes_or_no": "{question} [y/N] ",
-    "say.to_send": "to send it: {command}",
+    "say.to_send": "to send it:\n{command}",
     "say.run_folder": "run folder: {path}",
     "say.no_rows": "the file has a header and no rows; there is nothing to send.",
     "say.usage_hint": "rd-import --help lists the commands, rd-import import --help the options",
@@ -230,6 +232,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{done:n} of {count:n} event, {rate:n} requests/min",
         "{done:n} of {count:n} events, {rate:n} requests/min",
     ),
+    "progress.waits": "trying again at {time}: {why}",
     "progress.rest": "{line}, {time} left",
     "progress.accepted": ("{count:n} accepted", "{count:n} accepted"),
     "progress.refused": ("{count:n} refused", "{count:n} refused"),
@@ -249,23 +252,39 @@ SCREENS: Final[Mapping[str, Text]] = {
     "result.report": "report: {path}",
     "result.stopped": "the run stopped: {proof}",
     "result.account": (
-        "check that the token is valid and that plan and permission include this event, then: rd-import resume {run}"
+        "check that the token is valid and that plan and permission include this event, then:\nrd-import resume {run}"
     ),
-    "result.outage": "RD Station gave no usable answer; when it is back: rd-import resume {run}",
+    "result.outage": "RD Station gave no usable answer; when it is back:\nrd-import resume {run}",
+    "result.no_connection": (
+        "nothing left this machine: look at its network, and at the address in --base-url or RD_IMPORT_BASE_URL, "
+        "then:\nrd-import resume {run}"
+    ),
+    "result.no_tls": (
+        "nothing left this machine: look at its clock, and at what replaces certificates on the way "
+        "(a company's proxy, an antivirus), then:\nrd-import resume {run}"
+    ),
+    "result.no_proxy": (
+        "nothing left this machine: look at the proxy that HTTPS_PROXY names, then:\nrd-import resume {run}"
+    ),
+    "result.question": "answer what is asked above, with the option that it names, in the same command",
     "result.refused": (
-        "RD Station refused event after event; see the report, mend the cause, then: rd-import resume {run}"
+        "RD Station refused event after event; see the report, mend the cause, then:\nrd-import resume {run}"
     ),
     "result.service": (
-        "the address or request was not accepted; check --base-url, then: rd-import resume {run}"
+        "the address or request was not accepted; check --base-url, then:\nrd-import resume {run}"
     ),
-    "result.person": "stopped as asked; to go on: rd-import resume {run}",
+    "result.person": "stopped as asked; to go on:\nrd-import resume {run}",
     "result.unknown": (
         "unknown rows may or may not be registered, and are never sent again by themselves; "
-        "look the contacts up in RD Station, then: rd-import resolve {run}"
+        "look the contacts up in RD Station, then:\nrd-import resolve {run}"
     ),
     "result.mend": "mend the rows in {file} and import that file; exactly those events go",
-    "result.rest": "to send the rest: rd-import resume {run}",
-    "result.deferred": "the rest may go after `not_before` in the audit: rd-import resume {run}",
+    "result.mend_by": "mend the rows in {file}, then send exactly those events:\n{command}",
+    "result.practised": (
+        "this was practice, and nothing reached RD Station; to send it, log in (rd-import login), then:\n{command}"
+    ),
+    "result.rest": "to send the rest:\nrd-import resume {run}",
+    "result.deferred": "the rest may go after `not_before` in the audit:\nrd-import resume {run}",
     # status
     "status.ledger": "ledger: {path}",
     "status.no_ledger": "there is no ledger at {path} yet: nothing was sent from here.",
@@ -296,6 +315,21 @@ SCREENS: Final[Mapping[str, Text]] = {
     "ledger.taken": ("{path}: {count:n} key taken over", "{path}: {count:n} keys taken over"),
     "ledger.differences": ("{count:n} difference", "{count:n} differences"),
     "ledger.whole": "the ledger is whole, and the audits agree with it",
+    "check.damaged": "the file is damaged: {what}",
+    "check.not_recorded": "not recorded",
+    "check.held": "event {key}… is held by request {request}, which is {state}",
+    "check.without_keys": (
+        "request {request} is marked as sent without {count:n} of its events",
+        "request {request} is marked as sent without {count:n} of its events",
+    ),
+    "check.no_account": "{audit}: the ledger does not know the account {scope}",
+    "check.not_known": "{audit}: event {key}… was accepted as {uuid}, which the ledger does not know",
+    "check.other_uuid": "{audit}: event {key}… has another uuid in the ledger",
+    "check.no_doubt": "{audit}: event {key}… was left in doubt, which the ledger does not know",
+    "check.next": (
+        "keep the ledger and the audits as they are; what audits know and the ledger does not is taken over by: "
+        "rd-import ledger add AUDIT…"
+    ),
     # probe
     "probe.ask": "In RD Station, does the contact {email} show the conversion “{name}” (wait a minute)?",
     "probe.accepted_whole": (

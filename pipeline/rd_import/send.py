@@ -108,6 +108,7 @@ class Sending:
     stopped_by: str | None = None  # outage, refused, account, service, person
     error: ApiError | None = None
     proof: str | None = None
+    wait: tuple[datetime, str] | None = None  # until when the last answer has it wait, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +326,7 @@ class Sender:
             return False
         self._resent |= claim.doubtful
         self.sending.requests += 1
+        self.sending.wait = None
         handle = self._exchange.start([event.body for event in claim.won])
         contacts = frozenset(event.contact for event in claim.won)
         self._flights[handle] = _Flight(mark, replace(task, events=claim.won), contacts)
@@ -624,7 +626,8 @@ class Sender:
         if receipt.wait_s is not None:  # the server speaks of the account, not of this body
             self._hold_until = max(ready, self._hold_until or ready)
             self._ledger.hold_slots(self._account, ready)
-        LOG.warning(
+        self.sending.wait = (ready, receipt.proof)
+        LOG.info(
             "batch.waits number=%d wait_s=%.1f proof=%r",
             task.number,
             wait.total_seconds(),

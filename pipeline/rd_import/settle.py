@@ -7,6 +7,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 import polars as pl
 import polars.selectors as cs
@@ -24,6 +25,8 @@ from rd_import.read import find_exports, read
 from rd_import.values import GROUP, Finding
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
 from rdstation_events.event_type import EventType
+
+MAX_SECOND_FILE: Final = 256 << 20  # bytes of text; seven million lines of an address and an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +173,19 @@ def _codec(name: str) -> str:
 
 
 def _table_of(path: str, spool: ExitStack) -> pl.DataFrame:
-    """Read a second file whole, as text; nested columns are left out."""
+    """Read a second file whole, as text; nested columns are left out.
+
+    Raises:
+        ExportError: It cannot be read, or takes too much memory.
+    """
     exports = find_exports(Job(exports=(path,)), spool)
     empty = pl.DataFrame(schema=dict.fromkeys(exports[0].facts.columns, pl.String))
-    groups = [one.rows.table.select(cs.string()) for one in read(exports)]
+    groups, size = [], 0
+    for one in read(exports):
+        groups.append(one.rows.table.select(cs.string()))
+        size += int(groups[-1].estimated_size())
+        if size > MAX_SECOND_FILE:
+            raise ExportError("second_file_too_large", path=path, most=MAX_SECOND_FILE >> 20)
     return pl.concat(groups, how="diagonal") if groups else empty
 
 

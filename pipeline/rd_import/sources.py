@@ -5,19 +5,21 @@ watched: what grows out of all proportion is a bomb and ends the reading.
 """
 
 import bz2
+import errno
 import glob
 import gzip
 import io
 import lzma
+import os
 import re
 import shutil
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 from typing import IO, Any, BinaryIO, Final, cast
 
 import pyarrow as pa
@@ -36,6 +38,8 @@ FREE_BYTES: Final = (
     64 << 20
 )  # so much may come out of anything, ten-million-character cells included
 MAX_UNPACKED: Final = 256 << 30
+MAX_COPY: Final = 256 << 30  # ten million rows of the widest exports are 30 GB
+KEPT_FREE: Final = 64 << 20  # bytes of disk that a copy leaves to others
 MAX_MEMBERS: Final = 1000  # files in one archive
 MAX_LAYERS: Final = 2  # a `.csv.gz` in a zip
 PACKED: Final = {
@@ -120,7 +124,7 @@ def seekable(source: Source, spool: ExitStack) -> Path:
     if not source.layers:
         return source.path
     with open_source(source) as stream:
-        return _copied(stream, spool)
+        return _copied(stream, source.shown, spool)
 
 
 # --- names -> files
@@ -131,7 +135,7 @@ def _files(export: Any, given: str, spool: ExitStack) -> Iterator[tuple[Path, st
     if not isinstance(export, str | Path):
         yield kept_frame(export, given, spool), given
     elif given == "-":
-        yield _copied(sys.stdin.buffer, spool), "stdin"
+        yield _of_stdin(spool), "stdin"
     elif "://" in given:
         yield from _from_address(given, spool)
     else:
@@ -169,6 +173,16 @@ def _is_data(name: str) -> bool:
     return stem.endswith(DATA_SUFFIXES)
 
 
+def _of_stdin(spool: ExitStack) -> Path:
+    if sys.stdin is None:
+        raise ExportError("cannot_open", path="stdin", reason=os.strerror(errno.EBADF))
+    try:
+        return _copied(sys.stdin.buffer, "stdin", spool)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExportError("cannot_open", path="stdin", reason=reason) from error
+
+
 def _from_address(address: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
     """Copy an object once, so that what was checked is what is sent."""
     try:
@@ -178,18 +192,62 @@ def _from_address(address: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
     try:
         for file in fsspec.open_files(address, "rb"):
             with file as stream:
-                yield _copied(stream, spool), file.full_name if "*" in address else address
+                name = file.full_name if "*" in address else address
+                yield _copied(stream, name, spool, getattr(stream, "size", None) or 0), name
     except ImportError as error:
         raise JobError("needs_extra", what=address, extra="cloud") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise ExportError("cannot_open", path=address, reason=_first_line(error)) from error
 
 
-def _copied(stream: IO[bytes], spool: ExitStack) -> Path:
-    with NamedTemporaryFile(prefix="rd-import-", delete=False) as copy:  # private: 0600
-        spool.callback(lambda: Path(copy.name).unlink(missing_ok=True))
-        shutil.copyfileobj(stream, copy, COPY_BYTES)
+def _copied(stream: IO[bytes], name: str, spool: ExitStack, told: int = 0) -> Path:
+    """Copy what can be read only once, or from far away, into a private file.
+
+    Args:
+        stream: What is copied; reading stops at the limit.
+        name: How errors name it.
+        spool: Removes the copy.
+        told: Its size in bytes, where a server tells it before.
+
+    Raises:
+        ExportError: It is larger than any export, or than the disk has room for.
+        OSError: It cannot be read.
+    """
+    folder, size = gettempdir(), 0
+    with _written(name, folder):
+        copy = NamedTemporaryFile(prefix="rd-import-", delete=False)  # noqa: SIM115 -- private: 0600
+    spool.callback(lambda: Path(copy.name).unlink(missing_ok=True))
+    with copy:
+        _refuse_copy(name, told, told, folder)
+        while data := stream.read(COPY_BYTES):
+            size += len(data)
+            _refuse_copy(name, size, len(data), folder)
+            with _written(name, folder):
+                copy.write(data)
+        with _written(name, folder):
+            copy.flush()
     return Path(copy.name)
+
+
+@contextmanager
+def _written(name: str, folder: str) -> Iterator[None]:
+    """Tell that a copy could not be written from that its source could not be read."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExportError("cannot_copy", path=name, folder=folder, reason=reason) from error
+
+
+def _refuse_copy(name: str, size: int, more: int, folder: str) -> None:
+    """Refuse a copy of so many bytes, `more` of which are not written yet."""
+    if size > MAX_COPY:
+        raise ExportError("copy_too_large", path=name, most=MAX_COPY >> 30)
+    free = shutil.disk_usage(folder).free
+    if free - more < KEPT_FREE:
+        raise ExportError(
+            "no_room", path=name, folder=folder, free=free >> 20, kept=KEPT_FREE >> 20
+        )
 
 
 # --- archives and compressed files
@@ -244,7 +302,11 @@ def _members(source: Source) -> tuple[str, ...] | None:
     if any(one.filename == EXCEL_MEMBER for one in infos):
         refuse_bomb(source.shown, sum(one.file_size for one in infos), source.path.stat().st_size)
         return None
-    found = [one for one in infos if not one.is_dir() and "__MACOSX" not in one.filename]
+    found = [
+        one  # `is_dir` falls over a file without a name
+        for one in infos
+        if one.filename and not one.is_dir() and "__MACOSX" not in one.filename
+    ]
     data = [one for one in found if _is_data(one.filename)] or (found if len(found) == 1 else [])
     if not data or len(data) > MAX_MEMBERS:
         raise ExportError("empty_archive", path=source.shown, suffixes=", ".join(DATA_SUFFIXES))

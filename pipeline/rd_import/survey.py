@@ -298,7 +298,7 @@ class Survey:
         examples = [one for name in names for one in self._examples.get((column, name), [])]
         return {
             "count": str(sum(counts[name] for name in names)),
-            "examples": ", ".join(f"`{one[:30]}`" for one in examples[:3]),
+            "examples": ", ".join(f"`{one[:30]}`" for one in list(dict.fromkeys(examples))[:3]),
         }
 
     def _open(

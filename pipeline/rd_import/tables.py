@@ -12,6 +12,7 @@ import json
 import mmap
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -28,6 +29,7 @@ from polars.datatypes import DataTypeClass
 
 from rd_import.dialect import distinct_names, unique_names
 from rd_import.errors import ExportError, JobError
+from rd_import.nesting import TooDeepError, read_json
 from rd_import.parquet_footer import Chunk, chunks_of
 from rd_import.values import (
     KEPT_OF_TOO_LONG,
@@ -49,6 +51,9 @@ BOMB_BYTES: Final = 256 << 20
 BOMB_TEXT: Final = 256 << 20
 BOMB_ROWS: Final = 1_000_000
 MAX_SHEET_ROWS: Final = 1 << 20  # Excel's own
+MAX_APART: Final = (
+    1_000_000  # marks of a sheet without a row among them; a row of 16,384 cells has 100,000
+)
 MAX_SHARED_STRINGS: Final = 2_000_000  # different texts of a workbook, all held in memory
 MAX_BOOK_MEMORY: Final = 512 << 20  # that reading a workbook may add to this process
 MEMORY_LOOKED_AT: Final = 1 << 20  # bytes of a workbook between two looks at the memory
@@ -57,6 +62,16 @@ JSON_READ: Final = 1 << 16  # characters of one JSON list that are read at a tim
 EXACT: Final = 10**15  # a spreadsheet keeps fifteen digits of a number
 
 _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError)
+_NO_BOOK: Final = (
+    OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, SyntaxError, ArithmeticError, RuntimeError,
+    AssertionError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What openpyxl ends in over a damaged workbook."""
+_ENTRY: Final = re.compile(rb"<(?:\w+:)?(?:(?P<row>row)|si)(?=[ >/])")
+_STRAY: Final = re.compile(
+    rb"(?:</(?:\w+:)?(?:row|si)|<(?:\w+:)?(?:row|si)(?: [^<>]*+(?<=/)|/))>\s*+<(?!(?:\w+:)?(?:row|si)[ >/]|[/!])"
+)
+"""An element that stands behind a row or shared text and is none."""
 _T = TypeVar("_T")
 _Problem = tuple[int, str, str | None, str | None, str, bool]
 
@@ -138,13 +153,28 @@ def _parquet_group(batch: pa.RecordBatch, row: int) -> SourceGroup:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Give the schema without dictionaries and views, which only say how texts are kept."""
-    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema])
+    """Give the schema without dictionaries and views, which only say how texts are kept, and without what polars lacks.
+
+    Raises:
+        ValueError: A type holds text that is none; polars would end over it.
+    """
+    return pa.schema(
+        [
+            field
+            if pa.types.is_decimal256(field.type)
+            else field.with_type(_plain_type(field.type))
+            for field in schema
+        ]
+    )
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp(kind.unit, kind.tz)  # whose zone is decoded so
+    if pa.types.is_decimal256(kind):
+        return pa.decimal128(38, kind.scale)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):
@@ -301,15 +331,7 @@ def excel_rows(path: Path, shown: str) -> Iterator[tuple[int, list[str | None]]]
                 if first is not None:
                     yield from itertools.chain([first], filled)
                     return
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        SyntaxError,
-    ) as error:
+    except _NO_BOOK as error:
         raise ExportError(
             "damaged_archive", path=shown, kind="Excel", reason=_first_line(error)
         ) from error
@@ -335,10 +357,10 @@ class _MeteredArchive(zipfile.ZipFile):
         self._before = memory_in_use()
 
     def open(self, *args: Any, **options: Any) -> IO[bytes]:
-        """Open a part to be read."""
-        return cast(
-            "IO[bytes]", _MeteredPart(super().open(*args, **options), self._shown, self.look)
-        )
+        """Open a part to be read, once its marks are counted, which takes little time beside parsing them."""
+        with super().open(*args, **options) as part:
+            _refuse_marks(part, self._shown)
+        return cast("IO[bytes]", _MeteredPart(super().open(*args, **options), self.look))
 
     def look(self) -> None:
         """Compare the memory that this process takes with what it took before."""
@@ -346,31 +368,49 @@ class _MeteredArchive(zipfile.ZipFile):
             raise ExportError("workbook_too_large", path=self._shown, most=MAX_BOOK_MEMORY >> 20)
 
 
+def _refuse_marks(part: IO[bytes], shown: str) -> None:
+    """Refuse a part of which no workbook has so many rows, texts or other elements, or so long a text.
+
+    Rows and shared texts stand one right after the other; openpyxl keeps what is between them until the part ends.
+    """
+    rows = strings = text = apart = (
+        0  # apart: marks since the last entry; text: bytes since the last mark
+    )
+    strays = False
+    while data := part.read(MEMORY_LOOKED_AT):
+        mark, last = data.rfind(b"<"), -1
+        text = text + len(data) if mark < 0 else len(data) - mark
+        for entry in _ENTRY.finditer(data):
+            last = entry.start()
+            if entry.lastgroup == "row":
+                rows += 1
+            else:
+                strings += 1
+        strays = strays or _STRAY.search(data) is not None
+        known = strays or last < 0  # behind a stray, nothing is believed to end what is kept
+        apart = apart + data.count(b"<") if known else data.count(b"<", last)
+        if rows > MAX_SHEET_ROWS:
+            raise ExportError("too_many_sheet_rows", path=shown, most=MAX_SHEET_ROWS)
+        if strings > MAX_SHARED_STRINGS:
+            raise ExportError("too_many_strings", path=shown, most=MAX_SHARED_STRINGS)
+        if text > MAX_RECORD_BYTES:
+            raise ExportError("cell_too_long", path=shown, most=MAX_RECORD_BYTES)
+        if apart > MAX_APART:
+            raise ExportError("too_many_elements", path=shown, most=MAX_APART)
+
+
 class _MeteredPart(io.RawIOBase):
     """One part of a workbook."""
 
-    def __init__(self, part: IO[bytes], shown: str, look: Callable[[], None]) -> None:
+    def __init__(self, part: IO[bytes], look: Callable[[], None]) -> None:
         self._part = part
-        self._shown = shown
         self._look = look
         self._until_look = 0
-        self._text = 0  # bytes since the last mark, so of one text
-        self._rows = self._strings = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read up to so many bytes, looking at the memory now and then."""
         data = self._part.read(size)
-        mark = data.rfind(b"<")
-        self._text = self._text + len(data) if mark < 0 else len(data) - mark
         self._until_look -= len(data)
-        self._rows += data.count(b"<row")
-        self._strings += data.count(b"<si>")
-        if self._rows > MAX_SHEET_ROWS:
-            raise ExportError("too_many_sheet_rows", path=self._shown, most=MAX_SHEET_ROWS)
-        if self._strings > MAX_SHARED_STRINGS:
-            raise ExportError("too_many_strings", path=self._shown, most=MAX_SHARED_STRINGS)
-        if self._text > MAX_RECORD_BYTES:
-            raise ExportError("cell_too_long", path=self._shown, most=MAX_RECORD_BYTES)
         if self._until_look < 0:
             self._look()
             self._until_look = MEMORY_LOOKED_AT
@@ -529,7 +569,7 @@ def _listed_objects(stream: BinaryIO, shown: str) -> Iterator[tuple[int, bytes]]
     """
     try:
         yield from _elements(codecs.getreader("utf-8-sig")(stream))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ExportError(
             "damaged_archive", path=shown, kind="JSON", reason=_first_line(error)
         ) from error
@@ -584,16 +624,18 @@ def _end_of(decoder: json.JSONDecoder, text: str, place: int) -> int | None:
         return decoder.raw_decode(text, place)[1]
     except json.JSONDecodeError:
         return None
+    except RecursionError as error:
+        raise TooDeepError from error
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:
     """Read a line as a flat object of texts and lists of objects; None where it is none."""
     try:
-        found = json.loads(raw, parse_int=str, parse_float=str, parse_constant=str)
+        found = read_json(raw, parse_int=str, parse_float=str, parse_constant=str)
         if b"\\u" in raw:
             json.dumps(found, ensure_ascii=False).encode()  # half a character is none
         return dict(_flat(found, "")) if isinstance(found, dict) else None
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 

@@ -1,12 +1,13 @@
 """What a person sees on the terminal: preview, result and question, built as text."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rd_import import messages
-from rd_import.catalogue import number
+from rd_import.catalogue import number, translate
+from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
 from rd_import.preview import Cause, Preview
@@ -17,6 +18,14 @@ from rd_import.values import REMARKS, RunResult
 
 MOST_CAUSES = 12
 MOST_ANSWERS = 5
+ASKED_FOR = {None, "person", "question"}
+"""Ends that were no accident: what there is to say of them was said when they came."""
+NOTHING_LEFT: Final = "no byte asked for: "
+NOT_CONNECTED: Final[Mapping[str, str]] = {
+    "the TLS connection could not be trusted": "no_tls",
+    "the proxy refused": "no_proxy",
+}
+"""Why no byte left → the text that says what to do; any other reason is the network or the address."""
 REASONS = {"changed", "doubt", "held", "deferred", "sent", "forgotten"}
 """Why events stay behind, each a text of the preview."""
 STATE_STYLES: Final[Mapping[str, Style]] = {
@@ -37,11 +46,35 @@ def preview_text(
     return laid_out(_preview_lines(preview, destination, label), look or Look())
 
 
+def reminder_text(preview: Preview, *, look: Look) -> str:
+    """Write once more what must not be overlooked, for the preview may have left the screen."""
+    warnings = (Line(text, "  ! ", "warning") for text in _warnings(preview, None))
+    return laid_out((Line(say("preview.attention"), style="warning"), *warnings, Line()), look)
+
+
+def destination_of(base_url: str) -> str:
+    """Say where events go."""
+    return say("preview.practice", url=base_url) if is_loopback(base_url) else base_url
+
+
 def result_text(
-    result: RunResult, *, report: Report | None = None, look: Look | None = None
+    result: RunResult,
+    *,
+    report: Report | None = None,
+    run: str = "",
+    command: Callable[[Path], str] | None = None,
+    look: Look | None = None,
 ) -> str:
-    """Write the closing screen: counts that sum, why a run stopped, and what to do next."""
-    return laid_out(_result_lines(result, report), look or Look())
+    """Write the closing screen: counts that sum, why a run stopped, and what to do next.
+
+    Args:
+        result: How the run ended.
+        report: What was written of it.
+        run: How the next command names the run.
+        command: Gives the command that imports mended rows; None where the job's own words are not known.
+        look: How the stream shows lines.
+    """
+    return laid_out(_result_lines(result, report, run or result.run_id, command), look or Look())
 
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
@@ -69,7 +102,8 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
 
 def _sum_lines(preview: Preview) -> Iterator[Line]:
     """How much would go, what stays behind, and what that costs."""
-    yield _amount("preview.events", preview.to_send, contacts=preview.contacts)
+    contacts = say("preview.contacts", count=preview.contacts)
+    yield _amount("preview.events", preview.to_send, contacts=contacts)
     if len(preview.event_types) > 1:
         for name, count in preview.event_types.items():
             yield _amount("preview.of_type", count, event_type=name)
@@ -81,7 +115,7 @@ def _sum_lines(preview: Preview) -> Iterator[Line]:
     if preview.invalid_rows:
         yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
     for rule, count in preview.filtered.items():
-        yield _amount("preview.filtered", count, rule=plain(rule))
+        yield _amount("preview.filtered", count, rule=plain(translate(rule)))
     left_out = sum(export["not_data"] for export in preview.exports)
     if left_out:
         yield _amount("preview.not_data", left_out)
@@ -133,7 +167,8 @@ def _file_lines(preview: Preview) -> Iterator[Line]:
         path = plain(export["path"])
         yield Line(say("preview.file", count=export["rows"], path=path, form=form), "  ")
         if export["recognised"] is not None:
-            yield Line(say("preview.recognised", name=export["recognised"]), "    ")
+            name = translate(export["recognised"])
+            yield Line(say("preview.recognised", name=name), "    ")
         elif export["alike"]:
             names = ", ".join(export["alike"])
             yield Line(say("preview.alike", count=len(export["alike"]), names=names), "    ")
@@ -208,15 +243,17 @@ def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
 def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
     if cause.column:
-        what = say("preview.column", column=plain(cause.column), what=what)
-    values = ", ".join(f'"{plain(value)}"' for value in cause.values)
+        what = say("preview.column", column=plain(messages.fed_by(cause.column)), what=what)
+    values = ", ".join(f'"{plain(value)}"' for value in cause.values if value)
     text = say("preview.cause", count=cause.rows, what=what)
     yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
     yield Line(say("preview.first", places=plain(", ".join(cause.places))), "    ")
     yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
-def _result_lines(result: RunResult, report: Report | None) -> Iterator[Line]:
+def _result_lines(
+    result: RunResult, report: Report | None, run: str, command: Callable[[Path], str] | None
+) -> Iterator[Line]:
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
         yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
@@ -230,9 +267,9 @@ def _result_lines(result: RunResult, report: Report | None) -> Iterator[Line]:
         yield Line(say("result.rejected", path=path))
     if report is not None:
         yield Line(say("result.report", path=report.path))
-    if result.stopped_by is not None and result.proof:
+    if result.stopped_by not in ASKED_FOR and result.proof:
         yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
-    for line in _next_steps(result):
+    for line in _next_steps(result, run, command):
         yield Line(say("hint", hint=line), style="title")
 
 
@@ -245,18 +282,28 @@ def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
         yield Line(
             say("result.cause", count=cause.rows, state=cause.state, what=what, place=place), "  "
         )
+        if cause.hint:
+            yield Line(say("hint", hint=plain(cause.hint)), "    ")
     if answered:
         yield Line()
 
 
-def _next_steps(result: RunResult) -> Iterator[str]:
-    run = result.run_id
-    if result.stopped_by in {"account", "outage", "refused", "service", "person"}:
-        yield say(f"result.{result.stopped_by}", run=run)
+def _next_steps(
+    result: RunResult, run: str, command: Callable[[Path], str] | None
+) -> Iterator[str]:
+    rest = result.states.get("not_sent") or result.states.get("deferred")
+    if result.stopped_by is not None and rest:
+        before, nothing_left, why = (result.proof or "").partition(NOTHING_LEFT)
+        no_way = nothing_left and not before and result.stopped_by == "outage"
+        end = NOT_CONNECTED.get(why, "no_connection") if no_way else result.stopped_by
+        yield say(f"result.{end}", run=run)
     if result.states.get("unknown"):
         yield say("result.unknown", run=run)
     for path in result.rejected_paths:
-        yield say("result.mend", file=Path(path).name)
+        if command is None:
+            yield say("result.mend", file=path.name)
+        else:
+            yield say("result.mend_by", file=path.name, command=command(path))
     if result.states.get("not_sent") and result.stopped_by is None:
         yield say("result.rest", run=run)
     elif result.states.get("deferred"):

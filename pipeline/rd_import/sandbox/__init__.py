@@ -1,7 +1,8 @@
 """A small, strict RD Station on this machine, to practise on and to test against.
 
-It shares no code with the importer, only the numbers in `rdstation_events.api_facts`: a server
-that encoded or validated with our code would agree with our mistakes.
+It shares no code with the importer but the catalogue, for the language of its page, and only the numbers
+in `rdstation_events.api_facts`: a server that encoded or validated with our code would agree with our
+mistakes.
 
     with Sandbox() as sandbox:
         requests.post(sandbox.url + "/platform/events/batch", ...)

@@ -51,7 +51,7 @@ def _read_credentials(request: Request) -> Mapping[str, str]:
     if request.length_error is None and request.body_bytes <= _LARGEST_BODY:
         try:
             value = parse(request.body)
-        except (ValueError, RecursionError):
+        except ValueError:
             value = None
     if not isinstance(value, dict):
         _refuse("BAD_REQUEST", "The body must be a JSON object.", HTTPStatus.BAD_REQUEST)

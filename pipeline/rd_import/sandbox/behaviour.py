@@ -262,7 +262,7 @@ def _read_events(body: bytes, endpoint: str) -> list[object]:
     """Parse a body into its events, whatever they may be: `_sift` sees to that."""
     try:
         value = parse(body)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         _refuse(HTTPStatus.BAD_REQUEST, "BAD_REQUEST", f"The body is not valid JSON: {error}")
     if endpoint != "batch":
         return [value]
@@ -466,17 +466,32 @@ def parse(body: bytes) -> object:
     """Parse UTF-8 JSON, refusing what parsers disagree about.
 
     Raises:
-        ValueError: Not UTF-8, not JSON, a name twice in one object, NaN or Infinity, or half of a
-            surrogate pair.
-        RecursionError: Nested too deeply.
+        ValueError: Not UTF-8, not JSON, nested too deeply, a name twice in one object, NaN or
+            Infinity, or half of a surrogate pair.
     """
     text = body.decode("utf-8")
+    _refuse_depth(body)
     value: object = _DECODER.decode(text)
     if _SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()  # fails on half a pair
     return value
 
 
+def _refuse_depth(body: bytes) -> None:
+    """Refuse what nests deeper than any event, however many brackets are never closed."""
+    plain = re.sub(rb"\\.", b"", body, flags=re.DOTALL) if b"\\" in body else body
+    brackets = b"".join(plain.translate(_ALIKE, _NO_BRACKETS).split(b'"')[::2])
+    for _ in range(_DEEPEST):  # each round takes the innermost pairs away
+        brackets = brackets.replace(b"[]", b"")
+    if len(brackets) > _DEEPEST or b"[]" in brackets:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+_DEEPEST: Final = (
+    64  # assumed: the pages name no limit; a batch of orders with items has six levels
+)
+_ALIKE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b'"[]{}'))
 _SURROGATE: Final = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 

@@ -17,6 +17,7 @@ from string import Template
 from typing import Final
 from urllib.parse import urlencode
 
+from rd_import.catalogue import fill, language, number, translate
 from rd_import.sandbox.behaviour import (
     Request,
     Response,
@@ -25,6 +26,7 @@ from rd_import.sandbox.behaviour import (
     has_token,
     json_response,
 )
+from rd_import.sandbox.page_texts import PAGE
 from rd_import.sandbox.store import Stats, StoredEvent, StoredRequest, contact_of
 from rd_import.sandbox.switches import Behaviour
 from rd_import.sandbox.tokens import same
@@ -157,22 +159,30 @@ def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
         kept for kept in state.store.requests() if kept.status != HTTPStatus.OK or kept.fault
     ]
     stats = state.store.stats()
+    texts = {f"t_{key}": escape(_say(key)) for key, text in PAGE.items() if "{" not in text}
+    instance = f"<code>{escape(state.instance)}</code>"
     return _template().substitute(
+        texts,
+        lang=language(),
         nonce=nonce,
-        instance=escape(state.instance),
-        accepted=f"{stats.accepted_events:,}",
-        requests=f"{stats.requests:,}",
-        refused=f"{stats.refused_requests:,}",
+        t_instance=escape(_say("instance", instance="\0")).replace("\0", instance),
+        accepted=number(stats.accepted_events),
+        requests=number(stats.requests),
+        refused=number(stats.refused_requests),
         rate=_rate(state),
-        limited=f"{stats.by_status.get(HTTPStatus.TOO_MANY_REQUESTS, 0):,}",
+        limited=number(stats.by_status.get(HTTPStatus.TOO_MANY_REQUESTS, 0)),
         types=_type_rows(stats),
         options=_type_options(stats, event_type),
         contact=escape(contact),
         shown=_shown(len(shown), is_filtered=bool(event_type or contact)),
-        events="".join(map(_event_row, shown)) or _empty_row(4, "No events."),
+        events="".join(map(_event_row, shown)) or _empty_row(4, _say("no_events")),
         refusals="".join(map(_refusal_row, refused[: -_REFUSALS_SHOWN - 1 : -1]))
-        or _empty_row(4, "Nothing was refused."),
+        or _empty_row(4, _say("no_refusals")),
     )
+
+
+def _say(key: str, **facts: object) -> str:
+    return fill(translate(PAGE[key]), facts)
 
 
 @functools.cache
@@ -182,22 +192,22 @@ def _template() -> Template:
 
 def _rate(state: State) -> str:
     used, limit = state.quota.used(state.behaviour), state.behaviour.requests_per_minute
-    return f"{used:,}" if limit is None else f"{used:,} of {limit:,}"
+    return number(used) if limit is None else _say("rate_of", used=used, limit=limit)
 
 
 def _shown(count: int, *, is_filtered: bool) -> str:
     if count == _EVENTS_SHOWN:
-        return f"the newest {count}"
-    return f"{count} found" if is_filtered else f"all {count}"
+        return _say("shown_newest", count=count)
+    return _say("shown_found" if is_filtered else "shown_all", count=count)
 
 
 def _type_rows(stats: Stats) -> str:
     rows = (
         f'<tr><td><a href="?{escape(urlencode({"type": name}))}">{escape(name)}</a></td>'
-        f'<td class="number">{count:,}</td></tr>'
+        f'<td class="number">{number(count)}</td></tr>'
         for name, count in sorted(stats.by_type.items(), key=lambda item: (-item[1], item[0]))
     )
-    return "".join(rows) or _empty_row(2, "Nothing arrived yet.")
+    return "".join(rows) or _empty_row(2, _say("nothing_yet"))
 
 
 def _type_options(stats: Stats, chosen: str) -> str:
@@ -214,7 +224,7 @@ def _event_row(stored: StoredEvent) -> str:
         f"<td>{escape(str(stored.event['event_type']))}</td>"
         f"<td>{escape(contact_of(stored.event))}</td>"
         f"<td><details><summary><code>{stored.event_uuid}</code></summary>"
-        f"<p>number {stored.event_batch_index} of batch "
+        f"<p>{escape(_say('place', index=stored.event_batch_index))} "
         f"<code>{stored.event_batch_uuid}</code></p><pre>{event}</pre></details></td></tr>"
     )
 
@@ -222,11 +232,11 @@ def _event_row(stored: StoredEvent) -> str:
 def _refusal_row(stored: StoredRequest) -> str:
     reasons = "".join(f"<li>{_reason(error)}</li>" for error in stored.errors)
     if stored.fault:
-        reasons += f"<li>fault: {escape(stored.fault)}</li>"
+        reasons += f"<li>{escape(_say('fault', fault=stored.fault))}</li>"
     return (
         f"<tr><td>{stored.received_at:%H:%M:%S}</td>"
-        f"<td><strong>{stored.status or 'none'}</strong> <code>{escape(stored.path)}</code></td>"
-        f'<td class="number">{stored.events:,}</td>'
+        f"<td><strong>{stored.status or escape(_say('no_answer'))}</strong> <code>{escape(stored.path)}</code></td>"
+        f'<td class="number">{number(stored.events)}</td>'
         f"<td><ul>{reasons}</ul></td></tr>"
     )
 
@@ -262,10 +272,11 @@ def _dialog(request: Request, state: State) -> Response:
     allow = f"{back}?{urlencode({'code': state.tokens.grant(), 'state': asked['state']})}"
     decline = f"{back}?{urlencode({'error': 'access_denied', 'state': asked['state']})}"
     html = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>RD Station sandbox</title>'
-        "<h1>Allow the app?</h1><p>A practice server; nothing here reaches RD Station.</p>"
-        f'<p><a id="allow" href="{escape(allow)}">Allow</a> '
-        f'<a id="decline" href="{escape(decline)}">Decline</a></p></html>'
+        f'<!doctype html><html lang="{language()}"><meta charset="utf-8">'
+        f"<title>RD Station sandbox</title><h1>{escape(_say('allow_title'))}</h1>"
+        f"<p>{escape(_say('allow_about'))}</p>"
+        f'<p><a id="allow" href="{escape(allow)}">{escape(_say("allow"))}</a> '
+        f'<a id="decline" href="{escape(decline)}">{escape(_say("decline"))}</a></p></html>'
     )
     headers = {
         "Content-Type": "text/html; charset=utf-8",

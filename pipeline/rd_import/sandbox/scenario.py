@@ -48,7 +48,7 @@ class Scenario:
             tables = tomllib.loads(text)
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not TOML: {error}") from None
         return cls._from_tables(path, text, tables)
 
