@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from rd_import.key_line import KeyLine, Policy
 from rd_import.ledger import Claim, Ledger
 from rd_import.outcome import Observation
+from rd_import.pace import Pace
 from rd_import.plan import Decisions, hinders
-from rd_import.send import Pace, Rules, Sender, Sending
+from rd_import.send import Rules, Sender, Sending
 from rd_import.values import PlannedEvent
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandera.errors
+import pandera.polars
 import polars as pl
 import pytest
 
@@ -119,7 +120,27 @@ def frame(event_type: EventType, rows: Sequence[Row]) -> pl.DataFrame:
 
 
 def failures(event_type: EventType, rows: pl.DataFrame) -> list[Failure]:
-    """Validate as the pipeline does and list (row, column, code)."""
+    """Validate as the pipeline does and list (row, column, code); whole rows, looked at one by one, agree."""
+    found = _failures(event_type, rows)
+    flawed = {row for row, _, _ in found}
+    if whole := event_type.whole_rows_schema(rows.schema):
+        assert flawed == {row for row in range(rows.height) if not passes(whole, rows[row])}
+        assert passes(whole, rows) == (not found)
+    else:
+        assert None in flawed
+    return found
+
+
+def passes(schema: pandera.polars.DataFrameSchema, rows: pl.DataFrame) -> bool:
+    """Tell whether a schema has nothing to say."""
+    try:
+        schema.validate(rows)
+    except pandera.errors.SchemaError:
+        return False
+    return True
+
+
+def _failures(event_type: EventType, rows: pl.DataFrame) -> list[Failure]:
     try:
         event_type.polars_schema(rows.columns).validate(rows, lazy=True)
     except pandera.errors.SchemaErrors as error:

@@ -14,9 +14,10 @@ import pytest
 
 from rd_import.ledger import Ledger
 from rd_import.outcome import Observation
+from rd_import.pace import Pace
 from rd_import.sandbox.limits import Quota
 from rd_import.sandbox.switches import Behaviour
-from rd_import.send import Pace, Rules, Sender, Sending
+from rd_import.send import Rules, Sender, Sending
 from simulation import START, event
 
 MINUTE: Final = timedelta(minutes=1)

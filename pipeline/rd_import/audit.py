@@ -1,5 +1,7 @@
 """Run folder + ledger -> the audit Parquet and the rejected rows. It can be made again at any time."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import itertools
@@ -11,10 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,12 +23,16 @@ import pyarrow.parquet as pq
 from rd_import import messages
 from rd_import.errors import ExportError, JobError
 from rd_import.key_line import Fact, KeyLine
-from rd_import.ledger import Ledger, RequestLine, Resolution
 from rd_import.outcome import PERSONAL, ApiError, is_uuid
 from rd_import.places import make_durable, new_file, place_of, put_in_place, temporary_of
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import ERASED, RunFolder
 from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rd_import.ledger import Ledger, RequestLine, Resolution
 
 SCHEMA_VERSION: Final = 1
 STATES: Final = (
@@ -671,7 +676,7 @@ def forget_in_audit(path: Path, contact: bytes, email: str) -> int:
     erased = 0
     temporary = temporary_of(path)
     try:
-        with pq.ParquetFile(path) as old, new_file(temporary) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as old, new_file(temporary) as file:
             with pq.ParquetWriter(
                 file, old.schema_arrow.remove_metadata(), compression="zstd"
             ) as new:
@@ -837,6 +842,8 @@ def read_audit(path: Path | str) -> pd.DataFrame:
     Raises:
         ExportError: It is no audit of ours.
     """
+    import pandas as pd
+
     try:
         with place_of(path).open("rb") as opened, pq.ParquetFile(opened) as file:
             table, facts = file.read(), file.metadata.metadata or {}
@@ -872,7 +879,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
 def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
     wanted = ["event_key", "payload_sha256", "state", "event_uuid"]
     try:
-        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+        with path.open("rb") as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
             columns = [name for name in wanted if name in file.schema_arrow.names]
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():

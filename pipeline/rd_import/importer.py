@@ -4,6 +4,8 @@ A `Watcher` sees what a person should see on the way, and may refuse; without on
 and what only a person can decide ends the run with exit code 7.
 """
 
+from __future__ import annotations
+
 import contextlib
 import getpass
 import json
@@ -13,29 +15,27 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rd_import import messages, pipeline
-from rd_import.audit import claim_audit_path, default_audit_path, keys_of_audit, undecided_rows
 from rd_import.errors import AccountError, JobError
 from rd_import.follow import explanation
-from rd_import.forget import Forgotten
-from rd_import.forget import forget as forget_person
 from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
-from rd_import.ledger import Ledger
-from rd_import.ledger_check import differences
-from rd_import.ledger_rows import from_us
-from rd_import.ledger_store import Store, store_of
+from rd_import.pace import Speed
 from rd_import.places import place_of
 from rd_import.preview import Preview, preview
-from rd_import.run_folder import RunFolder, remove_runs_before, state_folder
-from rd_import.send import Sending
-from rd_import.session import Session, Speed, default_ledger_path
+from rd_import.run_folder import RunFolder, default_ledger_path, remove_runs_before, state_folder
 from rd_import.settle import event_type_named
-from rd_import.unknowns import UnknownEvent, decide_all, unknown_events
-from rd_import.values import RunResult
 
-Asker = Callable[[Sequence[UnknownEvent]], Sequence[tuple[UnknownEvent, str, str]]]
+if TYPE_CHECKING:  # `check` without a ledger needs neither a database nor HTTP
+    from rd_import.forget import Forgotten
+    from rd_import.ledger_store import Store
+    from rd_import.send import Sending
+    from rd_import.session import Session
+    from rd_import.unknowns import UnknownEvent
+    from rd_import.values import RunResult
+
+Asker = Callable[["Sequence[UnknownEvent]"], "Sequence[tuple[UnknownEvent, str, str]]"]
 """Gives an event, its decision and the reason, for each that is decided."""
 
 MOST_DAYS = 3650
@@ -97,6 +97,8 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
         AccountError: There are no credentials, or RD Station refuses them before anything is sent.
         LedgerError: Ledger or run folder cannot be used.
     """
+    from rd_import.audit import claim_audit_path, default_audit_path
+
     clock = pipeline.SystemClock()
     started = clock.now()
     if job.said.event_type is not None:
@@ -248,6 +250,9 @@ def resolve(
     Raises:
         JobError: There is no such run, nothing to decide, or no reason is given.
     """
+    from rd_import.send import Sending
+    from rd_import.unknowns import decide_all, unknown_events
+
     how = how or Delivery()
     with open_session(how, watcher) as session:
         folder, audit_path = _find_run(session, run_id, needs_bodies=False)
@@ -299,6 +304,9 @@ def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
     Raises:
         LedgerError: The ledger cannot be used.
     """
+    from rd_import.ledger import Ledger
+    from rd_import.ledger_rows import from_us
+
     store = ledger_store(ledger)
     with contextlib.closing(store):
         if not store.exists():
@@ -322,6 +330,8 @@ def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
 
 def _undecided(states: str | None, audit: str) -> int:
     """Count a run's unknown rows about which nobody decided yet; all of them where its audit is gone."""
+    from rd_import.audit import undecided_rows
+
     unknown = int(json.loads(states).get("unknown", 0)) if states else 0
     found = undecided_rows(place_of(audit)) if unknown else 0
     return unknown if found is None else found
@@ -334,6 +344,9 @@ def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None
         ExportError: One is no audit.
         LedgerError: The ledger cannot be used.
     """
+    from rd_import.audit import keys_of_audit
+    from rd_import.ledger import Ledger
+
     with Ledger.open(ledger_store(ledger)) as opened:
         changed = {}
         for path in map(place_of, audits):
@@ -351,6 +364,9 @@ def check_ledger(
         JobError: There is no ledger.
         LedgerError: It cannot be used.
     """
+    from rd_import.ledger import Ledger
+    from rd_import.ledger_check import differences
+
     store = ledger_store(ledger)
     with contextlib.closing(store):
         if not store.exists():
@@ -366,6 +382,9 @@ def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
         JobError: There is no ledger, the address is none, or a run is sending.
         LedgerError: The ledger cannot be used.
     """
+    from rd_import.forget import forget as forget_person
+    from rd_import.ledger import Ledger
+
     store = ledger_store(ledger)
     with contextlib.closing(store):
         if not store.exists():
@@ -396,6 +415,8 @@ def named_ledger(ledger: Path | str | None) -> Path | str | None:
 
 def ledger_store(ledger: Path | str | None) -> Store:
     """Give the place of a ledger, by default this person's own."""
+    from rd_import.ledger_store import store_of
+
     return store_of(named_ledger(ledger) or default_ledger_path())
 
 
@@ -475,6 +496,8 @@ def _find_run(
     Raises:
         JobError: There is no such run, it is of another account, is being sent, or its bodies are gone.
     """
+    from rd_import.audit import default_audit_path
+
     found = next((one for one in session.ledger.runs() if one["run"] == run_id), None)
     kept = Path(run_id) if Path(run_id).is_dir() else state_folder() / "runs" / run_id
     if found is None and not kept.is_dir():
@@ -522,6 +545,8 @@ def open_session(how: Delivery, watcher: Watcher) -> Iterator[Session]:
         JobError: Account and credentials do not go together, or no ledger is named where it must be.
         LedgerError: The ledger cannot be used.
     """
+    from rd_import.session import Session
+
     with Session.open(
         how.account or Account.from_env(),
         named_ledger(how.ledger),
@@ -534,6 +559,8 @@ def open_session(how: Delivery, watcher: Watcher) -> Iterator[Session]:
 
 def _known_session(job: Job, stack: contextlib.ExitStack, watcher: Watcher) -> Session | None:
     """Open what a run would use, if ledger and credentials are there already; `check` makes none."""
+    if named_ledger(job.ledger) is None and not default_ledger_path().exists():
+        return None
     with contextlib.closing(ledger_store(job.ledger)) as store:
         if not store.exists():
             return None

@@ -255,8 +255,11 @@ def _executed(
     row and each execution took longer than the database (docs/performance.md).
     """
     text, order, constants = _written(statement, connection.dialect.name, connection.dialect)
-    filled = [{**constants, **row} for row in rows]
-    parameters = filled if order is None else [tuple(map(row.get, order)) for row in filled]
+    if order is None:
+        parameters: list[Any] = [{**constants, **row} for row in rows]
+    else:
+        fixed = [constants.get(name) for name in order]
+        parameters = [tuple(map(row.get, order, fixed)) for row in rows]
     return connection.exec_driver_sql(text, parameters if len(rows) > 1 else parameters[0])
 
 

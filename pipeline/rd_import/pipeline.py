@@ -76,7 +76,8 @@ if TYPE_CHECKING:  # the second half's modules are loaded when it begins: `check
     from rd_import.audit import Audit
     from rd_import.exchange import Exchange
     from rd_import.ledger import Ledger
-    from rd_import.send import Clock, Pace, Sending
+    from rd_import.pace import Pace
+    from rd_import.send import Clock, Sending
 
 PENDING: Final = ("unknown", "deferred", "not_sent")
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from rd_import import messages
 from rd_import.plan import LOWEST_CONTACT_LIMIT, Standing
-from rd_import.run_folder import RunFolder
+from rd_import.run_folder import SIZE, RunFolder
 from rd_import.values import LEFT_OUT, NAMES_A_ROW, REMARKS, ROW
 
 if TYPE_CHECKING:
@@ -121,10 +121,13 @@ def preview(
     emails: list[np.ndarray] = []
     learnt = ledger.facts(account).max_per_contact if ledger and account else None
     payloads: list[str] = []
-    for at, events in enumerate(folder.bodies()):
-        emails.append(events["email"].hash().to_numpy())
+    for events in folder.bodies():
         payloads += payload_lines(events["body"].head(EXAMPLES - len(payloads)).to_list())
-        lengths = events["body"].bin.size()
+        if len(payloads) == EXAMPLES:
+            break
+    for at, events in enumerate(folder.addressed()):
+        emails.append(events["email"].hash().to_numpy())
+        lengths = events[SIZE]
         if stands.accepted:
             accepted = np.unpackbits(stands.accepted[at], count=events.height).astype(bool)
             known += int(accepted.sum())

@@ -1,14 +1,18 @@
 """How sending goes, while it goes: a bar on a terminal, one line a minute elsewhere."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rd_import.messages import proof, say
-from rd_import.send import Sending
 from rd_import.terminal import duration
+
+if TYPE_CHECKING:
+    from rd_import.send import Sending
 
 EVERY_S: Final = 60.0
 BAR_COLUMNS: Final = 20

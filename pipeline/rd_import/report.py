@@ -136,7 +136,7 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
     import jinja2
 
     try:
-        with audit.open("rb") as source, pq.ParquetFile(source) as file:
+        with audit.open("rb") as source, pq.ParquetFile(source, pre_buffer=False) as file:
             facts = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
             if "rd_import.run" not in facts or "state" not in file.schema_arrow.names:
                 raise ExportError("not_an_audit", path=audit)
@@ -414,7 +414,13 @@ def _checks(
 
 
 def _distinct(hashes: list[np.ndarray]) -> int:
-    return int(np.unique(np.concatenate(hashes)).size) if hashes else 0
+    """Count different hashes, in the memory of two copies; the list is used up."""
+    if not hashes:
+        return 0
+    every = np.concatenate(hashes)
+    hashes.clear()
+    every.sort()
+    return int(np.count_nonzero(every[1:] != every[:-1])) + bool(every.size)
 
 
 def _rejected_beside(audit: Path) -> list[Path]:

@@ -5,7 +5,7 @@
 | `source.arrow` | input row | the record's own bytes |
 | `rows.arrow` | input row | export, row and line number, its event; same batches as `source.arrow` |
 | `problems.arrow` | flaw | `values.PROBLEM_SCHEMA`, sorted by row |
-| `events.arrow` | event | key, payload checksum, identifier, the source's own time |
+| `events.arrow` | event | key, payload checksum, identifier, the source's own time, the body's size |
 | `bodies.arrow` | event | the JSON object and the e-mail; same batches as `events.arrow` |
 | `contacts.arrow` | event | the contact as a keyed hash; same batches as `events.arrow` |
 | `run.json` | run | input checksums, mapping, counts |
@@ -49,6 +49,7 @@ NO_BODY: Final = b"{}"  # of an event whose person was erased
 ERASED: Final = "[erased]"
 NO_EVENT: Final = 2**32 - 1  # while the first half runs; null once it is written
 BODY_COLUMNS: Final = ("body", "email", "identity")
+SIZE: Final = "body_bytes"
 COMPRESSION: Final = {"source": "lz4", "bodies": "zstd"}
 FLAWS_IN_MEMORY: Final = 20_000  # lines; beyond, they wait on disk until they are sorted
 ROWS_SORTED: Final = 100_000  # rows whose flaws are sorted at a time
@@ -65,6 +66,11 @@ def new_run_id(now: datetime) -> str:
 def state_folder() -> Path:
     """Give the folder where this person's runs and ledger live."""
     return platformdirs.user_state_path("rd-import")
+
+
+def default_ledger_path() -> Path:
+    """Give the ledger of this person on this machine."""
+    return state_folder() / "ledger.db"
 
 
 def private_folder(path: Path) -> Path:
@@ -219,6 +225,12 @@ class RunFolder:
         for event, body in zip(self._batches("events"), self._batches("bodies"), strict=True):
             yield event.hstack(body)
 
+    def addressed(self) -> Iterator[pl.DataFrame]:
+        """Give events with their e-mails and the sizes of their bodies, which are not read."""
+        emails = self._batches("bodies", columns=("email",))
+        for event, email in zip(self._batches("events"), emails, strict=True):
+            yield event.hstack(email)
+
     def planned_with_contacts(self) -> Iterator[pl.DataFrame]:
         """Give events with their contacts' keyed hashes (null before `keep_contacts`)."""
         if not (self.path / "contacts.arrow").exists():
@@ -341,11 +353,18 @@ class RunFolder:
         """Give flaws as they were found, while the first half runs: the batches with these numbers."""
         return self._batches("flaws", wanted)
 
-    def _batches(self, name: str, wanted: Collection[int] | None = None) -> Iterator[pl.DataFrame]:
+    def _batches(
+        self, name: str, wanted: Collection[int] | None = None, columns: Collection[str] = ()
+    ) -> Iterator[pl.DataFrame]:
+        """Read a file's batches: those `wanted`, or all; of these `columns`, or of all."""
         path = self.path / f"{name}.arrow"
         if not path.exists():
             return
-        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(str(path)) as file:
+            with pa.ipc.open_file(file) as reader:
+                fields = [reader.schema.get_field_index(one) for one in columns]
+            options = pa.ipc.IpcReadOptions(included_fields=fields or None)
+            reader = pa.ipc.open_file(file, options=options)
             for number in range(reader.num_record_batches):
                 if wanted is None or number in wanted:
                     yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
@@ -439,7 +458,8 @@ class FolderWriter:
         """Write down what would be sent."""
         if group.table.is_empty():
             return
-        self.write("events", group.table.drop(BODY_COLUMNS).to_arrow())
+        sized = group.table.with_columns(pl.col("body").bin.size().alias(SIZE))
+        self.write("events", sized.drop(BODY_COLUMNS).to_arrow())
         self.write("bodies", group.table.select(BODY_COLUMNS).to_arrow())
         self.events += group.table.height
 

@@ -34,6 +34,7 @@ from rd_import.outcome import (
     Unknown,
     judge,
 )
+from rd_import.pace import Pace
 from rd_import.pack import pack
 from rd_import.values import Batch, PlannedEvent
 from rdstation_events.api_facts import MAX_BODY_BYTES
@@ -64,18 +65,6 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Give the time, aware and in UTC."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds between two requests of an account; 0 leaves requests unpaced."""
-
-    interval_s: float = 0.0
-
-    @classmethod
-    def per_minute(cls, requests: float) -> "Pace":
-        """Stay at 99 % of an allowance, so that clocks that differ do not cost a 429."""
-        return cls(60.0 / (requests * 0.99))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,11 @@ from rd_import.exchange import ThreadedExchange
 from rd_import.job import Account, is_loopback
 from rd_import.ledger import Ledger
 from rd_import.ledger_store import store_of
-from rd_import.run_folder import state_folder
-from rd_import.send import Pace
+from rd_import.run_folder import default_ledger_path, state_folder
 from rd_import.service import RdStation, scope_of
-from rdstation_events import api_facts
 
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 """What Docker and Podman leave in the root of their containers."""
-
-
-def default_ledger_path() -> Path:
-    """Give the ledger of this person on this machine."""
-    return state_folder() / "ledger.db"
 
 
 def is_passing_machine() -> bool:
@@ -32,36 +25,6 @@ def is_passing_machine() -> bool:
     if os.environ.get("CI") or os.environ.get("KUBERNETES_SERVICE_HOST"):
         return True
     return any(mark.exists() for mark in CONTAINER_MARKS)
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Requests that the account may make a minute; `given` where the person named them."""
-
-    per_minute: float
-    given: bool
-
-    @classmethod
-    def of(cls, *, plan: str | None, rate: float | None) -> Self:
-        """Take a plan's allowance, or the figure that overrides it."""
-        return cls(
-            api_facts.REQUESTS_PER_MINUTE[plan or "basic"] if rate is None else rate,
-            plan is not None or rate is not None,
-        )
-
-    def pace(self, account: Account) -> Pace:
-        """Give the pace: unpaced on this machine unless a rate was named.
-
-        Raises:
-            JobError: Unpaced requests to RD Station, which counts every one.
-        """
-        if is_loopback(account.base_url) and not self.given:
-            return Pace()
-        if self.per_minute == 0:
-            if not is_loopback(account.base_url):
-                raise JobError("unpaced")
-            return Pace()
-        return Pace.per_minute(self.per_minute)
 
 
 @dataclass(frozen=True, slots=True)

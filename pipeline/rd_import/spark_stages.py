@@ -25,9 +25,9 @@ from rd_import.importer import SILENT, open_session
 from rd_import.job import Delivery, Job
 from rd_import.key_line import KeyLine, Lost
 from rd_import.ledger import Ledger
+from rd_import.pace import Speed
 from rd_import.plan import Decisions, hinders
 from rd_import.send import Rules, Sender
-from rd_import.session import Speed
 from rd_import.values import ROW, PlannedEvent
 from rdstation_events import EVENT_TYPES
 from rdstation_events.event_type import EventType

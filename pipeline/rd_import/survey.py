@@ -140,12 +140,13 @@ class Survey:
     # --- amounts ---
 
     def _add_amounts(self, column: str, table: pl.DataFrame) -> None:
-        if not table[column].str.contains(r"[.,]").any():
-            return
+        cells = pl.col(column)
         if table[column].str.contains(PLAIN).all():  # as most programs write them
-            self._count(
-                column, POINT, table.select(pl.col(column).str.contains(".", literal=True)), table
-            )
+            points = table.select(cells.str.contains(".", literal=True))
+            if points.to_series().any():
+                self._count(column, POINT, points, table)
+            return
+        if not table[column].str.contains(r"[.,]").any():
             return
         bare = table.select(bare_amount(pl.col(column)).alias(column))
         for form, pattern in _FORMS.items():

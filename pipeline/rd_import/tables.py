@@ -49,7 +49,9 @@ MAX_GROWTH: Final = 200  # bytes that a Parquet file says it unpacks to, per byt
 MAX_TEXT_GROWTH: Final = 2000  # bytes of text per byte of it, repeated texts included
 BOMB_BYTES: Final = 256 << 20
 BOMB_TEXT: Final = 256 << 20
-BOMB_ROWS: Final = 1_000_000
+BOMB_ROWS: Final = 10_000_000  # so many are taken however alike they are; they are read in batches
+BOMB_ITEMS: Final = 1_000_000  # of lists: those of one row stand in memory together
+LIGHT_ROW: Final = 500  # bytes; rows that are as light as this on average are many, not large
 MAX_SHEET_ROWS: Final = 1 << 20  # Excel's own
 MAX_APART: Final = (
     1_000_000  # marks of a sheet without a row among them; a row of 16,384 cells has 100,000
@@ -117,7 +119,8 @@ def parquet_groups(path: Path, shown: str) -> Iterator[SourceGroup]:
             )
             for batch in itertools.chain.from_iterable(batches):
                 texts += _text_bytes(batch)
-                if texts > BOMB_TEXT and texts > MAX_TEXT_GROWTH * size:
+                light = texts <= LIGHT_ROW * (row + batch.num_rows)
+                if texts > BOMB_TEXT and texts > MAX_TEXT_GROWTH * size and not light:
                     raise ExportError(
                         "bomb", path=shown, packed=size, unpacked=texts, ratio=MAX_TEXT_GROWTH
                     )
@@ -256,13 +259,15 @@ def _refuse_parquet_bomb(
     metadata: pq.FileMetaData, chunks: list[Chunk], path: Path, shown: str
 ) -> None:
     size = path.stat().st_size
-    unpacked = sum(
+    groups = [
         metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)
-    )
-    values = max((chunk.values for chunk in chunks), default=0)
-    rows = max(metadata.num_rows, values)
-    too_many = rows > BOMB_ROWS and rows > MAX_ROWS_PER_BYTE * size
-    if too_many or (unpacked > BOMB_BYTES and unpacked > MAX_GROWTH * size):
+    ]
+    rows, unpacked = metadata.num_rows, sum(groups)
+    items = max((chunk.values for chunk in chunks), default=0)
+    many = rows > BOMB_ROWS or items > max(rows, BOMB_ITEMS)
+    too_many = many and max(rows, items) > MAX_ROWS_PER_BYTE * size
+    light = unpacked <= LIGHT_ROW * rows and max(groups, default=0) <= BOMB_BYTES
+    if too_many or (unpacked > BOMB_BYTES and unpacked > MAX_GROWTH * size and not light):
         raise ExportError("bomb", path=shown, packed=size, unpacked=unpacked, ratio=MAX_GROWTH)
 
 

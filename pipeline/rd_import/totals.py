@@ -25,37 +25,43 @@ def differing_totals(table: pl.DataFrame) -> pl.DataFrame:
     """
     names = set(table.columns)
     found = [pl.DataFrame(schema=PROBLEM_SCHEMA)]
+    alone = not (table[EVENT] == table[EVENT].shift()).any()  # rows of an event stand side by side
     if {"line_items.quantity", "total_items"} <= names:
-        made = pl.col("line_items.quantity").sum().over(EVENT)
-        complete = pl.col("line_items.quantity").is_not_null().all().over(EVENT)
-        found += _differing(table, "TOTAL_ITEMS_DIFFER", "total_items", made, complete)
+        quantity = pl.col("line_items.quantity")
+        found += _differing(
+            table, "TOTAL_ITEMS_DIFFER", "total_items", quantity, pl.lit(0), alone=alone
+        )
     if {"line_items.quantity", "line_items.price", "price"} <= names:
         amount = pl.col("line_items.quantity") * pl.col("line_items.price")
-        made = amount.sum().over(EVENT)
-        if "shipping_price" in names:
-            made += pl.col("shipping_price").fill_null(0.0)
-        complete = amount.is_not_null().all().over(EVENT)
-        found += _differing(table, "PRICE_DIFFERS", "price", made.round(2), complete)
+        extra = pl.col("shipping_price").fill_null(0.0) if "shipping_price" in names else pl.lit(0)
+        found += _differing(table, "PRICE_DIFFERS", "price", amount, extra, alone=alone)
     return pl.concat(found)
 
 
 def _differing(
-    table: pl.DataFrame, code: str, name: str, made: pl.Expr, complete: pl.Expr
+    table: pl.DataFrame,
+    code: str,
+    name: str,
+    part: pl.Expr,
+    extra: pl.Expr,
+    *,
+    alone: bool,
 ) -> Iterator[pl.DataFrame]:
+    """Compare a total with its parts; `alone`: each row is an event, and there is nothing to add up."""
+    made = (part if alone else part.sum().over(EVENT)) + extra
+    complete = part.is_not_null() if alone else part.is_not_null().all().over(EVENT)
+    if table.schema[name].is_float():
+        made = made.round(2)
     differs = complete & ((pl.col(name) - made).abs() > CENT - HALF)
-    is_first = pl.col(ROW) == pl.col(ROW).first().over(EVENT)
-    yield (
-        table.select(
-            ROW, EVENT, pl.col(name).alias("stated"), made.alias("made"), differs.alias("hit")
-        )
-        .filter(table.select(is_first).to_series() & pl.col("hit"))
-        .unique(EVENT, keep="first", maintain_order=True)
-        .select(
-            pl.col(ROW),
-            pl.lit(code).alias("code"),
-            pl.lit(name).alias("field"),
-            pl.col("stated").cast(pl.String).alias("value"),
-            pl.col("made").cast(pl.String).alias("limit"),
-            pl.lit(value=False).alias("fatal"),
-        )
+    is_first = pl.col(EVENT).ne_missing(pl.col(EVENT).shift())
+    staged = table.select(
+        ROW, pl.col(name).alias("stated"), made.alias("made"), (differs & is_first).alias("hit")
+    ).filter("hit")
+    yield staged.select(
+        pl.col(ROW),
+        pl.lit(code).alias("code"),
+        pl.lit(name).alias("field"),
+        pl.col("stated").cast(pl.String).alias("value"),
+        pl.col("made").cast(pl.String).alias("limit"),
+        pl.lit(value=False).alias("fatal"),
     )

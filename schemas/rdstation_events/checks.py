@@ -5,7 +5,7 @@ that a required cell is filled is pandera's own check. A bad cell fails one chec
 that applies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import pandera.polars as pa
@@ -111,13 +111,31 @@ def _required_with(column: str, owner: str) -> pa.Check:
     """Require the cell in rows where another cell of its object is filled."""
 
     def run(data: pa.PolarsData) -> pl.LazyFrame:
-        others = [
-            pl.col(name).is_not_null()
-            for name in data.lazyframe.collect_schema()
-            if name.startswith(f"{owner}.") and name != column
-        ]
-        is_needed = pl.any_horizontal(pl.lit(value=False), *others)
-        return data.lazyframe.select(pl.col(column).is_not_null() | ~is_needed)
+        return data.lazyframe.select(_beside(column, owner, data.lazyframe.collect_schema()))
 
     code: FailureCode = "REQUIRED_WITH"
     return pa.Check(run, name=code)
+
+
+def _beside(column: str, owner: str, columns: Iterable[str]) -> pl.Expr:
+    others = [
+        pl.col(name).is_not_null()
+        for name in columns
+        if name.startswith(f"{owner}.") and name != column
+    ]
+    is_needed = pl.any_horizontal(pl.lit(value=False), *others)
+    return pl.col(column).is_not_null() | ~is_needed
+
+
+def whole_row(specs: Iterable["FieldSpec"], columns: Collection[str]) -> pa.Check:
+    """Join all rules of these fields, in a frame with these columns, to one check of a row."""
+    fine: list[pl.Expr] = []
+    for spec in specs:
+        fine += [is_fine.fill_null(value=True) for _, is_fine in rules(spec)]
+        if spec.required:
+            fine.append(pl.col(spec.column).is_not_null())
+        if spec.required and spec.kind == "number":
+            fine.append(pl.col(spec.column).is_not_nan())
+        if spec.required_with is not None:
+            fine.append(_beside(spec.column, spec.required_with, columns))
+    return pa.Check(lambda data: data.lazyframe.select(pl.all_horizontal(fine)), name="ROW")

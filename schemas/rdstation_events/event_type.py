@@ -19,7 +19,7 @@ import pandera.polars as pa
 import polars as pl
 
 from rdstation_events.api_facts import MAX_LINE_ITEMS
-from rdstation_events.checks import EMAIL, URL, FailureCode, checks_of, failure_code
+from rdstation_events.checks import EMAIL, URL, FailureCode, checks_of, failure_code, whole_row
 
 if TYPE_CHECKING:
     from rdstation_events.pandas_rows import PandasRows
@@ -377,6 +377,21 @@ class EventType:
             if name in needed or name in columns
         }
         return pa.DataFrameSchema(kept, name=schema.name)
+
+    def whole_rows_schema(self, schema: Mapping[str, pl.DataType]) -> pa.DataFrameSchema | None:
+        """Build the schema that passes the frames of this `schema` which `polars_schema` passes.
+
+        All rules are one check of a row, which takes a fifth of the time and does not tell the cell.
+
+        Returns:
+            None where a column that is needed is missing, or of another type than its field.
+        """
+        full = self.polars_schema(schema).columns
+        if any(
+            name not in schema or column.dtype.type != schema[name] for name, column in full.items()
+        ):
+            return None
+        return pa.DataFrameSchema(checks=whole_row(map(_spec, full.values()), list(schema)))
 
     def pandas_schema(self, columns: Collection[str] | None = None) -> "PandasRows":
         """Build the schema for pandas frames; the rules and codes are those of `polars_schema`."""
