@@ -389,6 +389,10 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "run `{run}` has no such rows to decide about.",
         "the audit lists its unknown rows; --only takes ids or row numbers, one a line",
     ),
+    "resolve_interrupted": (
+        "run `{run}` was interrupted, so it is not settled yet which of its rows are in doubt.",
+        "go on with it first: rd-import resume {run}",
+    ),
     "resolve_how": (
         "a decision is missing.",
         "add one of --resend, --left, --confirmed, --withdraw, with --why TEXT",
