@@ -51,6 +51,7 @@ NOT_SHOWN = {
     "too_many_sheet_rows",
     "cell_too_long",
     "too_many_strings",
+    "too_many_elements",
     "workbook_too_large",
     "copy_too_large",
     "cannot_copy",

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Command
 from rd_import import gather as gather_module
 from rd_import.gather import gather
 from rd_import.values import EVENT, ROW, RowGroup
+from rig import orders, save
 
 SCHEMA = {
     ROW: pl.UInt32,
@@ -150,3 +152,16 @@ def test_a_run_that_stops_half_way_leaves_no_spill_file(
     next(groups)
     groups.close()  # type: ignore[attr-defined]  # it is a generator
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_rows_of_one_event_than_memory_should_hold_are_refused(
+    tmp_path: Path, rd_import: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column that is the same in every row was taken for the orders' id."""
+    monkeypatch.setattr("rd_import.gather.MOST_ROWS", 10)
+    words = ("--type", "ECOMMERCE_ORDER_PLACED", "--json")
+    for rows, code in ((10, 0), (11, 2)):
+        mixed = [*orders(5, first=50), *orders(rows, identifier="7", email="a@example.com")]
+        done = rd_import("check", save(tmp_path / "a.csv", mixed[::-1]), *words)
+        assert done.code == code, done
+        assert code == 0 or "more than 10 rows have the same key" in done.err

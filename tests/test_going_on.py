@@ -213,7 +213,8 @@ def test_after_an_outage_resume_sends_the_rest(
     assert (up.code, up.json["states"]) == (5, {"accepted": 85, "unknown": 15})
     assert registered(sandbox) == dict.fromkeys(range(16, 101), 1)
     text = rd_import("status").out
-    assert "85 accepted, 15 unknown" in text
+    assert "85 accepted" in text
+    assert "15 rows may be registered or not" in text
     assert f"rd-import resolve {down.json['run_id']}" in text
 
 

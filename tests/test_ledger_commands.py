@@ -558,7 +558,6 @@ def full_for(monkeypatch: pytest.MonkeyPatch, name: str, room: int = 0) -> None:
         return FullDisk(file, room) if path.name.endswith(name) else file
 
     monkeypatch.setattr(rd_import.run_folder, "private_file", private_file)
-    monkeypatch.setattr(rd_import.audit, "private_file", private_file)
     monkeypatch.setattr("rd_import.places.private_file", private_file)
 
 

@@ -100,15 +100,31 @@ REJECTED: Final = {"invalid", "refused"}
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What stands in an audit: rows per state, unknown rows that a person closed, and the files of rejected rows."""
+    """What stands in an audit: rows per state, and the files of rejected rows.
+
+    Of the unknown rows, a person closed `resolved_rows`, and decided about `decided_rows`, which include
+    those that are to be sent again.
+    """
 
     states: dict[str, int]
     resolved_rows: int
+    decided_rows: int
     rejected_paths: tuple[Path, ...]
 
 
 SHA_BYTES: Final = 32
 _NO_AUDIT: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)
+
+
+def undecided_rows(path: Path) -> int | None:
+    """Count the unknown rows of an audit about which nobody decided yet; None where it cannot be read."""
+    try:
+        with path.open("rb") as source:
+            table = pq.read_table(source, columns=["state", "resolved_as"])
+    except _NO_AUDIT:
+        return None
+    open_ones = (pl.col("state") == "unknown") & pl.col("resolved_as").is_null()
+    return pl.DataFrame(pl.from_arrow(table)).filter(open_ones).height
 
 
 def claim_audit_path(path: Path, *, named: bool) -> None:
@@ -155,7 +171,7 @@ def write_audit(
     temporary = temporary_of(path)
     rejected = _RejectedFiles(folder, path)
     states: Counter[str] = Counter()
-    resolved = 0
+    resolved = decided = 0
     try:
         with (
             new_file(temporary) as file,
@@ -165,9 +181,9 @@ def write_audit(
             for rows, flaws in folder.flawed_rows():
                 table = merge.rows(rows, flaws)
                 states.update(dict(table["state"].value_counts().iter_rows()))
-                resolved += table.filter(
-                    pl.col("resolved_as").is_in(["left", "confirmed"]), state="unknown"
-                ).height
+                settled = table.filter(state="unknown")["resolved_as"].drop_nulls()
+                resolved += int(settled.is_in(["left", "confirmed"]).sum())
+                decided += len(settled)
                 writer.write_table(table.to_arrow().cast(AUDIT_SCHEMA))
                 rejected.add(table, rows["export"], next(records, None))
             if not folder.rows:
@@ -184,7 +200,10 @@ def write_audit(
             "cannot_write_audit", path=path, reason=error.strerror or str(error)
         ) from error
     return Audit(
-        {state: states[state] for state in STATES if states[state]}, resolved, rejected_paths
+        {state: states[state] for state in STATES if states[state]},
+        resolved,
+        decided,
+        rejected_paths,
     )
 
 

@@ -358,7 +358,7 @@ def status(**given: Any) -> None:
     if given["as_json"]:
         _print_json(runs=found)
     elif there:
-        click.echo(status_text(found, ledger=name))
+        click.echo(status_text(found, ledger=name, look=Look.of(sys.stdout)))
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -823,7 +823,11 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.ClickException as error:
-        _fail(messages.with_hint(error.format_message(), messages.say("say.usage_hint")), 2)
+        context = getattr(error, "ctx", None)
+        hint = messages.say(
+            "say.usage_hint", command=context.command_path if context else "rd-import"
+        )
+        _fail(messages.with_hint(error.format_message(), hint), 2)
     except RdImportError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -1141,13 +1145,14 @@ def _is_yes(answer: str) -> bool:
 
 def _ask_each(chosen: Sequence[Any], why: str | None) -> list[tuple[Any, str, str]]:
     """Show each unknown event with its contact and the consequence of each decision, and ask."""
-    from rd_import.terminal import unknown_event_text
+    from rd_import.terminal import unknown_event_text, unknown_events_text
 
-    terminal = _terminal()
+    terminal, look = _terminal(), Look.of(sys.stderr)
+    click.echo(unknown_events_text(chosen, look=look), err=True)
     words = {"r": "resend", "l": "left", "d": "left", "c": "confirmed"}  # d: deixar
     decisions = []
-    for event in chosen:
-        click.echo(unknown_event_text(event), err=True)
+    for at, event in enumerate(chosen, start=1):
+        click.echo(unknown_event_text(event, at, len(chosen), look=look), err=True)
         decision = words.get(_answer(terminal, messages.say("resolve.ask")).strip().lower()[:1])
         if decision is None:
             continue

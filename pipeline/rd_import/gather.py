@@ -13,11 +13,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from rd_import.errors import ExportError
 from rd_import.values import EVENT, LOOKUP, ROW, RowGroup
 
 LINES_IN_MEMORY: Final = 20_000  # lines far from their event's first row; beyond, they wait on disk
 LINES_PER_BUCKET: Final = 25_000  # some 10 MB once they are columns again
 MOST_BUCKETS: Final = 300  # files open at once; systems allow a process 1,024
+MOST_ROWS: Final = (
+    100_000  # of one event, which stand in memory together; RD Station takes 20 items
+)
 HOME: Final = "#home"  # the group in which a line's event begins
 ITEM: Final = "line_items."
 
@@ -41,6 +45,9 @@ def gather(
     Yields:
         The rows with `#event`, sorted by event and row; empty cells of follow-up rows, items aside,
         hold what the event's first filled one says.
+
+    Raises:
+        ExportError: One event has more rows than any order.
     """
     spill = _Spill(scratch)
     late: _Late | None = None
@@ -90,6 +97,8 @@ def _number(hashes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
         return [np.zeros(0, dtype=np.uint32) for _ in sizes], np.zeros(0, dtype=np.uint32)
     order = np.argsort(every, kind="stable").astype(np.uint32)  # equals side by side, in file order
     every = every[order]
+    if (every[MOST_ROWS:] == every[:-MOST_ROWS]).any():
+        raise ExportError("too_many_rows_of_one", most=MOST_ROWS)
     begins = np.ones(len(every), dtype=bool)
     begins[1:] = every[1:] != every[:-1]
     del every

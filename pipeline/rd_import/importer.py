@@ -260,6 +260,8 @@ def resolve(
         withdraws = decision == "withdraw"
         ids = None if only is None else frozenset(only)
         chosen = unknown_events(folder, session.ledger, session.number, only=ids, decided=withdraws)
+        if not chosen and _was_interrupted(session, run_id):
+            raise JobError("resolve_interrupted", run=run_id)
         if not chosen:
             raise JobError("nothing_to_resolve", run=run_id)
         if ask is None and not why:
@@ -271,9 +273,10 @@ def resolve(
         for event, refused in done.refused:
             why_not = messages.unresolvable(refused)
             watcher.says(messages.say("resolve.refused", row=event.row_number, why=why_not))
-        watcher.says(messages.say("resolve.done", count=done.decided, refused=len(done.refused)))
+        watcher.says(messages.say("resolve.done", count=done.decided))
         if done.ordered and not folder.has_bodies:
-            watcher.says(messages.say("resolve.bodies_gone"))
+            files = messages.listed(one["path"] for one in folder.facts["exports"])
+            watcher.says(messages.say("resolve.bodies_gone", files=files))
         if done.ordered and folder.has_bodies:
             job = _job_of(folder, how)
             return _send(
@@ -320,9 +323,19 @@ def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
                 "running": opened.is_running(one["run"]),
                 "states": json.loads(one["states"]) if one["states"] else None,
                 "audit": one["audit_path"],
+                "undecided": _undecided(one["states"], one["audit_path"]),
             }
             for one in opened.runs()
         ]
+
+
+def _undecided(states: str | None, audit: str) -> int:
+    """Count a run's unknown rows about which nobody decided yet; all of them where its audit is gone."""
+    from rd_import.audit import undecided_rows
+
+    unknown = int(json.loads(states).get("unknown", 0)) if states else 0
+    found = undecided_rows(place_of(audit)) if unknown else 0
+    return unknown if found is None else found
 
 
 def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None) -> dict[str, int]:
@@ -472,6 +485,10 @@ def _pending_run(session: Session, run_id: str | None) -> tuple[RunFolder, Path]
         if mine and any(states.get(state) for state in ("not_sent", "deferred")):
             return _find_run(session, one["run"])
     raise JobError("nothing_to_resume", path=session.ledger.store.name)
+
+
+def _was_interrupted(session: Session, run_id: str) -> bool:
+    return any(one["run"] == run_id and not one["states"] for one in session.ledger.runs())
 
 
 def _find_run(

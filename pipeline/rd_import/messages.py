@@ -51,6 +51,10 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "`{what}` needs a part of rd-import that is not installed.",
         "pip install 'rd-import[{extra}]'",
     ),
+    "too_many_rows_of_one": (
+        "more than {most} rows have the same key, and so would be one event: that is no order.",
+        "name the column that tells orders apart: --rename identifier=COLUMN, or --key COLUMN",
+    ),
     "copy_too_large": (
         "`{path}` is larger than {most} GB: that is no export.",
         "split it, and import the parts one after the other",
@@ -383,6 +387,10 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
     "nothing_to_resolve": (
         "run `{run}` has no such rows to decide about.",
         "the audit lists its unknown rows; --only takes ids or row numbers, one a line",
+    ),
+    "resolve_interrupted": (
+        "run `{run}` was interrupted, so it is not settled yet which of its rows are in doubt.",
+        "go on with it first: rd-import resume {run}",
     ),
     "resolve_how": (
         "a decision is missing.",

@@ -819,4 +819,5 @@ def _result(
         proof=sending.proof,
         started_at=started,
         finished_at=finished,
+        decided_rows=audit.decided_rows,
     )

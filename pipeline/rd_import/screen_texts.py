@@ -218,7 +218,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "say.to_send": "to send it:\n{command}",
     "say.run_folder": "run folder: {path}",
     "say.no_rows": "the file has a header and no rows; there is nothing to send.",
-    "say.usage_hint": "rd-import --help lists the commands, rd-import import --help the options",
+    "say.usage_hint": "rd-import --help lists the commands, {command} --help its options",
     "say.practice": "this is a practice server, so it is sent all the same",
     "say.going_on": "going on with run {run}, which was interrupted",
     "say.new_ledger": "a new ledger begins at {path}: nothing sent before it is known here",
@@ -242,6 +242,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     ),
     # The closing screen
     "result.rows": ("row in all, {requests}", "rows in all, {requests}"),
+    "result.decided": (
+        "of the unknown was decided about by a person",
+        "of the unknown were decided about by a person",
+    ),
     "result.requests": ("{count:n} request", "{count:n} requests"),
     "result.cause": (
         "{count:n} row {state}: {what} (first: {place})",
@@ -288,28 +292,50 @@ SCREENS: Final[Mapping[str, Text]] = {
     # status
     "status.ledger": "ledger: {path}",
     "status.no_ledger": "there is no ledger at {path} yet: nothing was sent from here.",
-    "status.run": "{run}  {started:short} UTC  {event_type}  {stand}",
-    "status.running": "is running",
-    "status.interrupted": "was interrupted",
-    # resolve
-    "resolve.event": "{event_type}, row {row} of {path}: {who}",
-    "resolve.no_contact": "its contact is no longer kept here",
-    "resolve.what": "It left, and no usable answer came. Look the contact up in RD Station.",
-    "resolve.resend": (
-        "resend: it goes once more; if it was registered, the contact has it twice and automations fire twice."
+    "status.empty": "nothing was sent from here yet",
+    "status.run": "{run}  {started:short} UTC  {event_type}",
+    "status.account": "{run}  {started:short} UTC  {event_type}  {account}",
+    "status.running": "is being sent right now",
+    "status.interrupted": (
+        "was interrupted: what left is recorded, and nothing of it goes twice; to go on:\nrd-import resume {run}"
     ),
-    "resolve.left": "leave: it stays unknown, and no import sends it again.",
-    "resolve.confirmed": "confirmed: you saw it there, and no import sends it again.",
-    "resolve.ask": "[r]esend, [l]eave, [c]onfirmed, Enter to skip: ",
+    "status.rest": (
+        "{count:n} row was not sent; to send it:\nrd-import resume {run}",
+        "{count:n} rows were not sent; to send them:\nrd-import resume {run}",
+    ),
+    "status.deferred": (
+        "{count:n} row waits for its contact's limit; later:\nrd-import resume {run}",
+        "{count:n} rows wait for their contacts' limit; later:\nrd-import resume {run}",
+    ),
+    "status.unknown": (
+        "{count:n} row may be registered or not, for no usable answer came; look the contact up in RD Station, "
+        "then:\nrd-import resolve {run}",
+        "{count:n} rows may be registered or not, for no usable answer came; look the contacts up in RD Station, "
+        "then:\nrd-import resolve {run}",
+    ),
+    # resolve
+    "resolve.intro": (
+        "{count:n} event left this machine, and no usable answer came: it may be registered or not. "
+        "Look its contact up in RD Station: is the event on the timeline?",
+        "{count:n} events left this machine, and no usable answer came: each may be registered or not. "
+        "Look the contacts up in RD Station: is the event on the timeline?",
+    ),
+    "resolve.event": "{number:n} of {count:n}: row {row} of {path}: {who}",
+    "resolve.left_at": "{event_type}; it left on {when:medium} UTC, and RD Station would show it at that time",
+    "resolve.no_contact": "its contact is no longer kept here",
+    "resolve.resend": (
+        "r  not there: send it once more; if it was registered after all, the contact has it twice "
+        "and automations fire twice"
+    ),
+    "resolve.confirmed": "c  it is there: confirmed, and no import sends it again",
+    "resolve.left": "l  cannot be told: leave it unknown, and no import sends it again",
+    "resolve.ask": "r, c, l, or Enter to skip: ",
     "resolve.why": "why? ",
     "resolve.looked": "looked at on the terminal",
     "resolve.refused": "row {row}: {why}; left as it is",
-    "resolve.done": (
-        "{count:n} decided, {refused:n} left as they are",
-        "{count:n} decided, {refused:n} left as they are",
-    ),
+    "resolve.done": ("{count:n} decided", "{count:n} decided"),
     "resolve.bodies_gone": (
-        "what they hold is no longer kept here: import the same file again, and they go once"
+        "what they hold is no longer kept here: import the same file again ({files}), and they go once"
     ),
     # ledger
     "ledger.taken": ("{path}: {count:n} key taken over", "{path}: {count:n} keys taken over"),

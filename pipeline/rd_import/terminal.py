@@ -257,6 +257,8 @@ def _result_lines(
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
         yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
+    if result.decided_rows:
+        yield _amount("result.decided", result.decided_rows)
     requests = say("result.requests", count=result.requests)
     yield _amount("result.rows", result.rows, requests=requests)
     yield Line()
@@ -297,7 +299,7 @@ def _next_steps(
         no_way = nothing_left and not before and result.stopped_by == "outage"
         end = NOT_CONNECTED.get(why, "no_connection") if no_way else result.stopped_by
         yield say(f"result.{end}", run=run)
-    if result.states.get("unknown"):
+    if result.states.get("unknown", 0) > result.decided_rows:
         yield say("result.unknown", run=run)
     for path in result.rejected_paths:
         if command is None:
@@ -310,45 +312,65 @@ def _next_steps(
         yield say("result.deferred", run=run)
 
 
-def status_text(found: list[dict[str, Any]], *, ledger: str) -> str:
-    """Write the runs of a ledger, the newest first, each with the command that goes on."""
-    lines = [say("status.ledger", path=ledger)]
+def status_text(
+    found: Sequence[Mapping[str, Any]], *, ledger: str, look: Look | None = None
+) -> str:
+    """Write the runs of a ledger, the newest first, each with what it waits for and the command that goes on."""
+    return laid_out(_status_lines(found, ledger), look or Look())
+
+
+def _status_lines(found: Sequence[Mapping[str, Any]], ledger: str) -> Iterator[Line]:
+    yield Line(say("status.ledger", path=ledger))
+    if not found:
+        yield Line(say("status.empty"))
+    accounts = {run["account"] for run in found}
     for run in found:
-        states = ", ".join(
-            f"{number(rows)} {state}" for state, rows in (run["states"] or {}).items()
-        )
-        stand = say("status.running") if run["running"] else states or say("status.interrupted")
-        lines.append(
-            say(
-                "status.run",
-                run=run["run_id"],
-                started=run["started_at"],
-                event_type=run["event_type"],
-                stand=stand,
-            )
-        )
-        lines.append(f"  {say('result.audit', path=run['audit'])}")
-        waiting = not run["running"] and (
-            run["states"] is None
-            or any(run["states"].get(state) for state in ("not_sent", "deferred"))
-        )
-        if waiting:
-            lines.append(f"  {say('hint', hint='rd-import resume ' + run['run_id'])}")
-        if run["states"] and run["states"].get("unknown"):
-            lines.append(f"  {say('hint', hint='rd-import resolve ' + run['run_id'])}")
-    return "\n".join(lines)
+        name = "status.run" if len(accounts) == 1 else "status.account"
+        facts = {key: run[key] for key in ("event_type", "account")}
+        yield Line()
+        yield Line(say(name, run=run["run_id"], started=run["started_at"], **facts), style="title")
+        for state, rows in (run["states"] or {}).items():
+            text = f"{state:<16} {messages.state(state)}"
+            yield Line(text, f"  {number(rows):>9} ", STATE_STYLES.get(state, "plain"))
+        yield Line(say("result.audit", path=run["audit"]), "  ")
+        for text in _waits(run):
+            yield Line(text, "  ! ", "warning")
 
 
-def unknown_event_text(event: UnknownEvent) -> str:
+def _waits(run: Mapping[str, Any]) -> Iterator[str]:
+    """Say what a run waits for."""
+    if run["running"]:
+        yield say("status.running")
+    elif run["states"] is None:
+        yield say("status.interrupted", run=run["run_id"])
+    else:
+        rest = {**run["states"], "unknown": run["undecided"]}
+        for state, key in (("not_sent", "rest"), ("deferred", "deferred"), ("unknown", "unknown")):
+            if rest.get(state):
+                yield say(f"status.{key}", count=rest[state], run=run["run_id"])
+
+
+def unknown_events_text(events: Sequence[UnknownEvent], *, look: Look) -> str:
+    """Write what happened to unknown events, before each of them is asked about."""
+    return laid_out([Line(say("resolve.intro", count=len(events)), style="title")], look)
+
+
+def unknown_event_text(event: UnknownEvent, at: int, count: int, *, look: Look) -> str:
     """Write one unknown event with its contact, and what each decision means."""
+    return laid_out(_unknown_lines(event, at, count), look)
+
+
+def _unknown_lines(event: UnknownEvent, at: int, count: int) -> Iterator[Line]:
     contact = event.email or say("resolve.no_contact")
     who = f"{plain(contact)}, {plain(event.identifier)}" if event.identifier else plain(contact)
-    title = say(
-        "resolve.event",
-        event_type=event.event_type,
-        row=event.row_number,
-        path=plain(event.source_file),
-        who=who,
-    )
-    texts = ("resolve.what", "resolve.resend", "resolve.left", "resolve.confirmed")
-    return "\n".join(["", title, *(f"  {say(key)}" for key in texts)])
+    path = plain(messages.file_name(event.source_file))
+    place = {"row": event.row_number, "path": path}
+    yield Line()
+    yield Line(say("resolve.event", number=at, count=count, who=who, **place), style="title")
+    left = event.event_type
+    if event.left_at is not None:
+        left = say("resolve.left_at", event_type=event.event_type, when=event.left_at)
+    yield Line(left, "  ")
+    for key in ("resolve.resend", "resolve.confirmed", "resolve.left"):
+        mark, _, meaning = say(key).partition("  ")
+        yield Line(meaning, f"  {mark}  ")

@@ -23,6 +23,7 @@ class UnknownEvent:
     identifier: str | None
     email: str | None  # None once nothing waited to be sent and people's data was removed
     event_type: str
+    left_at: datetime | None  # when the request left; None where another run made it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def _doubtful(
     folder: RunFolder, ledger: Ledger, account: int, *, decided: bool
 ) -> Iterator[UnknownEvent]:
     paths = [export["path"] for export in folder.facts["exports"]]
+    left = {one.request: one.marked_at for one in ledger.requests_of(folder.run_id)}
     for events in _with_emails(folder):
         lines = ledger.lines(account, events["event_key"].to_list())
         chosen = [
@@ -101,6 +103,7 @@ def _doubtful(
                     identifier,
                     email,
                     event_type,
+                    left.get(lines[key].doubt[-1].of),
                 )
 
 

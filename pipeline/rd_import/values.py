@@ -205,7 +205,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended. `states` counts rows and sums to `rows`; `proof` says what stopped it early."""
+    """How a run ended. `states` counts rows and sums to `rows`; `proof` says what stopped it early.
+
+    Of those that are `unknown`, a person decided about `decided_rows`.
+    """
 
     run_id: str
     rows: int
@@ -220,6 +223,7 @@ class RunResult:
     proof: str | None
     started_at: datetime
     finished_at: datetime
+    decided_rows: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Give plain values, as `--json` prints them; no row is among them."""
