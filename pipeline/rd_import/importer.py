@@ -30,6 +30,7 @@ from rd_import.settle import event_type_named
 if TYPE_CHECKING:  # `check` without a ledger needs neither a database nor HTTP
     from rd_import.forget import Forgotten
     from rd_import.ledger_store import Store
+    from rd_import.plan import Standing
     from rd_import.send import Sending
     from rd_import.session import Session
     from rd_import.unknowns import UnknownEvent
@@ -139,7 +140,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
             )
         watcher.approves(shown, account)
         unsent.pop_all()
-        return _send(job, folder, audit_path, session, watcher, events=shown.to_send)
+        return _send(job, folder, audit_path, session, watcher, events=shown.to_send, stands=stand)
 
 
 def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview:
@@ -219,7 +220,7 @@ def resume(
         now = pipeline.SystemClock().now()
         stand = pipeline.stands(job, folder, session.ledger, session.number, now)
         events = stand.to_send(folder.events)
-        return _send(job, folder, audit_path, session, watcher, events=events)
+        return _send(job, folder, audit_path, session, watcher, events=events, stands=stand)
 
 
 def resolve(
@@ -442,6 +443,7 @@ def _send(
     watcher: Watcher,
     *,
     events: int,
+    stands: Standing | None = None,
     only: frozenset[bytes] | None = None,
 ) -> RunResult:
     """Send what a run folder holds, or `only` these keys of it, and write the audit."""
@@ -464,6 +466,7 @@ def _send(
             started=clock.now(),
             stop_asked=stop_asked,
             on_progress=on_progress,
+            stands=stands,
             only=only,
         )
 

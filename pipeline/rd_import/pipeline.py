@@ -372,11 +372,13 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
     started: datetime,
     stop_asked: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Sending], None] = lambda _: None,
+    stands: Standing | None = None,
     only: frozenset[bytes] | None = None,
 ) -> RunResult:
     """Second half: send exactly what the preview showed, and account for every row. Safe to repeat.
 
-    With `only`, the keys to which a person's order to resend is limited.
+    With `stands`, how the preview found the events; with `only`, the keys to which a person's order to resend is
+    limited.
 
     Raises:
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
@@ -432,7 +434,9 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         stop_asked=stop_asked,
         on_progress=on_progress,
     )
-    events = unsent(folder, ledger, account, now=now, policy=job.policy)
+    # Events of a weak identity may have other keys since the preview.
+    known = stands.accepted if stands is not None and not folder.facts["weak_identity"] else ()
+    events = unsent(folder, ledger, account, now=now, policy=job.policy, accepted=known)
     sending = sender.send(event for event in events if only is None or event.key in only)
     result = conclude(folder, ledger, account, audit_path, sending, started=started, clock=clock)
     ledger.end_process(process)

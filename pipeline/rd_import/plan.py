@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -100,13 +100,30 @@ def hinders(
 
 
 def unsent(
-    folder: RunFolder, ledger: Ledger, account: int, *, now: datetime, policy: Policy
+    folder: RunFolder,
+    ledger: Ledger,
+    account: int,
+    *,
+    now: datetime,
+    policy: Policy,
+    accepted: Sequence[np.ndarray] = (),
 ) -> Iterator[PlannedEvent]:
-    """Give the events that may go, in order; those that another process is sending right now among them."""
+    """Give the events that may go, in order; those that another process is sending right now among them.
+
+    With `accepted`, as a `Standing` has it, events that were accepted then are not looked up again: they stay so.
+    """
     decisions = Decisions.from_facts(folder.facts["decisions"])
     forgotten = ledger.forgotten()
-    for bodies, contacts in zip(folder.bodies(), folder.planned_with_contacts(), strict=True):
-        both = bodies.hstack(contacts.select("contact"))
+    for at, contacts in enumerate(folder.planned_with_contacts()):
+        still_open = pl.Series(
+            ~np.unpackbits(accepted[at], count=contacts.height).astype(bool)
+            if accepted
+            else np.ones(contacts.height, dtype=bool)
+        )
+        if not still_open.any():
+            continue
+        [bodies] = folder.bodies([at])
+        both = bodies.hstack(contacts.select("contact")).filter(still_open)
         uuids = ledger.settled(account, both["event_key"].to_list(), both["payload_sha256"])
         both = both.filter(uuids.is_null())
         lines = ledger.lines(account, both["event_key"].to_list())

@@ -37,6 +37,7 @@ UNKNOWN_SHOWN: Final = 10
 BARS: Final = 60
 MOST_INDEX_BYTES: Final = 1_300_000  # of a page of 2 MB; the rest of it takes under 100 kB
 MOST_RUNS_BYTES: Final = 400_000  # of these
+ROWS_AT_ONCE: Final = 8_192  # of the audit, in memory
 EVERY_ID_UP_TO: Final = 20_000  # rows; above that, ids of accepted rows stay out
 OUTCOMES: Final = ("accepted", "limited", "refused", "unknown")
 _COLUMNS: Final = (
@@ -178,7 +179,7 @@ def _csp_hash(text: str) -> str:
 def _gathered(file: pq.ParquetFile) -> _Findings:
     found = _Findings()
     found.index = _Index(every_id=file.metadata.num_rows <= EVERY_ID_UP_TO)
-    for batch in file.iter_batches(columns=list(_COLUMNS)):
+    for batch in file.iter_batches(columns=list(_COLUMNS), batch_size=ROWS_AT_ONCE):
         rows = pl.DataFrame(pl.from_arrow(batch))
         _count(rows, found)
         explained = rows.filter(pl.col("state").is_in(EXPLAINED))

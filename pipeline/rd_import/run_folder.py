@@ -220,9 +220,10 @@ class RunFolder:
         """Give events without their bodies, in order of first occurrence."""
         return self._batches("events")
 
-    def bodies(self) -> Iterator[pl.DataFrame]:
-        """Give events with their bodies and e-mails, in order of first occurrence."""
-        for event, body in zip(self._batches("events"), self._batches("bodies"), strict=True):
+    def bodies(self, wanted: Collection[int] | None = None) -> Iterator[pl.DataFrame]:
+        """Give events with their bodies and e-mails, in order of first occurrence: `wanted` batches, or all."""
+        events, bodies = self._batches("events", wanted), self._batches("bodies", wanted)
+        for event, body in zip(events, bodies, strict=True):
             yield event.hstack(body)
 
     def addressed(self) -> Iterator[pl.DataFrame]:
@@ -231,16 +232,24 @@ class RunFolder:
         for event, email in zip(self._batches("events"), emails, strict=True):
             yield event.hstack(email)
 
-    def planned_with_contacts(self) -> Iterator[pl.DataFrame]:
-        """Give events with their contacts' keyed hashes (null before `keep_contacts`)."""
+    def planned_with_contacts(
+        self, wanted: Collection[int] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Give events with their contacts' keyed hashes (null before `keep_contacts`): `wanted` batches, or all."""
+        events = self._batches("events", wanted)
         if not (self.path / "contacts.arrow").exists():
-            yield from (
-                events.with_columns(pl.lit(None, dtype=pl.Binary).alias("contact"))
-                for events in self.planned()
-            )
+            nobody = pl.lit(None, dtype=pl.Binary).alias("contact")
+            yield from (one.with_columns(nobody) for one in events)
             return
-        for event, contact in zip(self._batches("events"), self._batches("contacts"), strict=True):
+        for event, contact in zip(events, self._batches("contacts", wanted), strict=True):
             yield event.hstack(contact)
+
+    def event_ranges(self) -> list[tuple[int, int]]:
+        """Give the first and the last event of each batch of `planned`; they ascend."""
+        return [
+            (int(batch[EVENT][0]), int(batch[EVENT][-1]))
+            for batch in self._batches("events", columns=(EVENT,))
+        ]
 
     def identities(self) -> Iterator[pl.Series]:
         """Give each event's identity in canonical form, in the batches of `planned`."""
@@ -365,9 +374,8 @@ class RunFolder:
                 fields = [reader.schema.get_field_index(one) for one in columns]
             options = pa.ipc.IpcReadOptions(included_fields=fields or None)
             reader = pa.ipc.open_file(file, options=options)
-            for number in range(reader.num_record_batches):
-                if wanted is None or number in wanted:
-                    yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
+            for number in range(reader.num_record_batches) if wanted is None else sorted(wanted):
+                yield pl.DataFrame(pl.from_arrow(reader.get_batch(number)))
 
 
 def private_file(path: Path) -> Any:
