@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import rd_import.audit
 import rd_import.run_folder
 from conftest import Command, Outcome
 from rd_import.exchange import ThreadedExchange

@@ -57,6 +57,8 @@ REPORT: Final[Mapping[str, str | tuple[str, str]]] = {
     "report.no_causes": "There is no such row.",
     "report.cause": "Cause",
     "report.fix": "What to do",
+    "report.see_unknown": "decide about them",
+    "report.see_rest": "send what is left",
     "report.first": "First rows",
     "report.column": "column {column}",
     "report.more_causes": (

@@ -220,10 +220,10 @@ def _type_options(stats: Stats, chosen: str) -> str:
 def _event_row(stored: StoredEvent) -> str:
     event = escape(json.dumps(stored.event, ensure_ascii=False, indent=2))
     return (
-        f"<tr><td>{stored.received_at:%H:%M:%S}</td>"
-        f"<td>{escape(str(stored.event['event_type']))}</td>"
-        f"<td>{escape(contact_of(stored.event))}</td>"
-        f"<td><details><summary><code>{stored.event_uuid}</code></summary>"
+        f'<tr role="row"><td role="cell">{stored.received_at:%H:%M:%S}</td>'
+        f'<td role="cell">{escape(str(stored.event["event_type"]))}</td>'
+        f'<td role="cell">{escape(contact_of(stored.event))}</td>'
+        f'<td role="cell"><details><summary><code>{stored.event_uuid}</code></summary>'
         f"<p>{escape(_say('place', index=stored.event_batch_index))} "
         f"<code>{stored.event_batch_uuid}</code></p><pre>{event}</pre></details></td></tr>"
     )
@@ -233,11 +233,13 @@ def _refusal_row(stored: StoredRequest) -> str:
     reasons = "".join(f"<li>{_reason(error)}</li>" for error in stored.errors)
     if stored.fault:
         reasons += f"<li>{escape(_say('fault', fault=stored.fault))}</li>"
+    status = stored.status or escape(_say("no_answer"))
+    label = escape(_say("events"))
     return (
-        f"<tr><td>{stored.received_at:%H:%M:%S}</td>"
-        f"<td><strong>{stored.status or escape(_say('no_answer'))}</strong> <code>{escape(stored.path)}</code></td>"
-        f'<td class="number">{number(stored.events)}</td>'
-        f"<td><ul>{reasons}</ul></td></tr>"
+        f'<tr role="row"><td role="cell">{stored.received_at:%H:%M:%S}</td>'
+        f'<td role="cell"><strong>{status}</strong> <code>{escape(stored.path)}</code></td>'
+        f'<td role="cell" class="number" data-label="{label}">{number(stored.events)}</td>'
+        f'<td role="cell"><ul>{reasons}</ul></td></tr>'
     )
 
 
@@ -248,7 +250,7 @@ def _reason(error: Mapping[str, object]) -> str:
 
 
 def _empty_row(columns: int, text: str) -> str:
-    return f'<tr><td class="empty" colspan="{columns}">{text}</td></tr>'
+    return f'<tr role="row"><td role="cell" class="empty" colspan="{columns}">{text}</td></tr>'
 
 
 # The page where a person allows an app
