@@ -111,6 +111,8 @@ def rd_import(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
     def run(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["rd-import", *map(str, words)])
+        # The command hides pandas from its process; the next test may need it.
+        monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()

@@ -283,6 +283,38 @@ def test_control_characters_of_a_file_are_shown_and_not_obeyed(
         assert bad not in done.err + done.out
 
 
+def test_no_name_or_cell_forges_a_line_of_any_screen(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of folders, files and accounts, and cells, with line breaks and escapes in all of them."""
+    evil = "\nFORGED: send it\x1b[2J\x9b\u202e"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / f"state{evil}"))
+    folder = tmp_path / f"in{evil}"
+    folder.mkdir()
+    path = save(folder / f"a{evil}.csv", [one | {"name": evil} for one in planted_rows()])
+    audit = folder / f"a{evil}.audit.parquet"
+    for words in (
+        ("status",),
+        ("check", path, *TYPE, "--keep"),
+        ("check", path, *TYPE, "--json"),
+        (path, *TYPE, "-v", "--audit", audit),
+        (path, *TYPE, "--audit", folder / "b.parquet", "--json"),
+        ("report", audit),
+        ("map", path, *TYPE),
+        ("explain", path, "1", *TYPE),
+        ("explain", path, "2", *TYPE, "--json"),
+        ("ledger", "add", audit),
+        ("status",),
+        ("logout", "--account", evil),
+        ("check", f"s3://{evil}", *TYPE),
+    ):
+        done = rd_import(*words)
+        assert done.code != 1, (words, done)
+        for line in (done.out + done.err).split("\n"):
+            assert not line.lstrip().startswith("FORGED"), (words, line)
+            assert not set(line) & set("\x1b\x9b\u202e\r"), (words, line)
+
+
 def test_our_own_columns_of_rejected_rows_are_no_formulas(
     tmp_path: Path, rd_import: Command, sandbox: Sandbox
 ) -> None:

@@ -686,6 +686,7 @@ def forget_in_audit(path: Path, contact: bytes, email: str) -> int:
                 file, old.schema_arrow.remove_metadata(), compression="zstd"
             ) as new:
                 for batch in old.iter_batches():
+                    batch.validate(full=True)  # polars trusts its input, down to the UTF-8
                     table = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
                     texts = [name for name in PERSONAL_COLUMNS if name in table.columns]
                     named = [
@@ -849,16 +850,18 @@ def read_audit(path: Path | str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    whole = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}  # they may be null
     try:
         with place_of(path).open("rb") as opened, pq.ParquetFile(opened) as file:
             table, facts = file.read(), file.metadata.metadata or {}
+        frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
+        frame.attrs = {
+            k.decode(): v.decode() for k, v in facts.items() if k.startswith(b"rd_import.")
+        }
     except _NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if not {"source_file", "row_number", "state", "run_id"} <= set(table.schema.names):
         raise ExportError("not_an_audit", path=path)
-    whole = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}  # they may be null
-    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
-    frame.attrs = {k.decode(): v.decode() for k, v in facts.items() if k.startswith(b"rd_import.")}
     return frame
 
 

@@ -1229,9 +1229,9 @@ def _report_of(result: RunResult) -> Report | None:
 
 
 def _print_json(**facts: object) -> None:
-    click.echo(
-        json.dumps({"schema_version": JSON_VERSION, **facts}, ensure_ascii=False, default=str)
-    )
+    """Print JSON in which nothing moves a cursor, should a person look at it."""
+    given = {"schema_version": JSON_VERSION, **facts}
+    click.echo(json.dumps(given, ensure_ascii=False, default=str).translate(messages.JSON_CONTROL))
 
 
 def _as_command(given: dict[str, Any], **changed: object) -> str:

@@ -123,7 +123,7 @@ def template_csv(event_type: EventType) -> str:
 
 def explanation_text(found: dict[str, Any]) -> str:
     """Write where a row's values go: cells, rules, the JSON, and what became of it."""
-    return "\n".join(_explanation_lines(found))
+    return "\n".join(plain(line) for line in _explanation_lines(found))
 
 
 def _explanation_lines(found: dict[str, Any]) -> Iterator[str]:

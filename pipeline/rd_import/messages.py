@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, Final, cast
 
 from rd_import.catalogue import fill, number, translate, translate_many
@@ -819,6 +820,8 @@ CONTROL: Final = {
     **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
 }
 """What moves a cursor, begins an escape sequence or turns the direction of writing."""
+JSON_CONTROL: Final = {code: f"\\u{code:04x}" for code in CONTROL if code > 126}
+"""The same within JSON, which escapes the others itself."""
 
 
 def plain(text: str) -> str:
@@ -827,10 +830,17 @@ def plain(text: str) -> str:
 
 
 def say(key: str, /, count: float = 1, **facts: object) -> str:
-    """Give a text of the screens; `count` chooses between its forms and is a fact itself."""
+    """Give a text of the screens; `count` chooses between its forms and is a fact itself.
+
+    Facts are shown in one line, whatever is in them; a `hint` is a text of ours, whose own facts were.
+    """
     text = SAID[key]
     chosen = translate(text) if isinstance(text, str) else translate_many(*text, int(count))
-    return fill(chosen, {"count": count, **facts})
+    shown = {
+        name: plain(str(one)) if isinstance(one, str | PurePath) and name != "hint" else one
+        for name, one in facts.items()
+    }
+    return fill(chosen, {"count": count, **shown})
 
 
 def pattern(key: str) -> str:

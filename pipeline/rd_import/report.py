@@ -180,6 +180,7 @@ def _gathered(file: pq.ParquetFile) -> _Findings:
     found = _Findings()
     found.index = _Index(every_id=file.metadata.num_rows <= EVERY_ID_UP_TO)
     for batch in file.iter_batches(columns=list(_COLUMNS), batch_size=ROWS_AT_ONCE):
+        batch.validate(full=True)  # polars trusts its input, down to the UTF-8
         rows = pl.DataFrame(pl.from_arrow(batch))
         _count(rows, found)
         explained = rows.filter(pl.col("state").is_in(EXPLAINED))

@@ -24,7 +24,7 @@ from typing import IO, Any, BinaryIO, Final, cast
 
 import pyarrow as pa
 
-from rd_import.errors import ExportError, JobError
+from rd_import.errors import ExportError, JobError, RdImportError
 from rd_import.export import Source
 from rd_import.frames import kept_frame
 from rd_import.job import name_of
@@ -196,7 +196,9 @@ def _from_address(address: str, spool: ExitStack) -> Iterator[tuple[Path, str]]:
                 yield _copied(stream, name, spool, getattr(stream, "size", None) or 0), name
     except ImportError as error:
         raise JobError("needs_extra", what=address, extra="cloud") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except RdImportError:
+        raise
+    except Exception as error:  # each store's library raises its own
         raise ExportError("cannot_open", path=address, reason=_first_line(error)) from error
 
 
