@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import SAMPLE_DATA
-from command_line import rd_import as run_apart
+from conftest import Command
 from rd_import.progress import Progress, progress_on
 from rd_import.send import Sending
 
@@ -66,36 +66,54 @@ def test_the_preview_fits_the_terminal_with_the_gravest_first(tmp_path: Path, la
     assert places == sorted(places)
 
 
-def test_switching_consent_off_is_told_apart(tmp_path: Path) -> None:
+def test_switching_consent_off_is_told_apart(tmp_path: Path, rd_import: Command) -> None:
     name = orders(tmp_path, 3, status="declined")
-    screen = on_a_terminal("check", name, *ORDER, "--past", "skip", cwd=tmp_path, state=tmp_path)
-    assert "3 events switch consent OFF" in screen.text
-    assert "are left out (--past skip)" in screen.text
+    shown = rd_import("check", tmp_path / name, *ORDER, "--past", "skip").out
+    assert "3 events switch consent OFF" in shown
+    assert "are left out (--past skip)" in shown
 
 
-def test_colours_mark_the_warnings_and_no_color_takes_them_away(tmp_path: Path) -> None:
-    words = ("check", orders(tmp_path, 2), *ORDER)
+def test_colours_mark_the_warnings_and_no_color_takes_them_away(
+    tmp_path: Path, rd_import: Command
+) -> None:
+    name = orders(tmp_path, 2)
+    words = ("check", name, *ORDER)
     coloured = on_a_terminal(*words, cwd=tmp_path, state=tmp_path)
     plain = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env={"NO_COLOR": "1"})
-    piped = run_apart(*words, cwd=tmp_path, state=tmp_path)
+    piped = rd_import("check", tmp_path / name, *ORDER).out
 
     assert "\x1b[33m\x1b[1m  ! RD Station dates" in coloured.raw
     assert "\x1b[" not in plain.raw
-    assert "\x1b[" not in piped.stdout
+    assert "\x1b[" not in piped
     assert plain.lines == coloured.lines
 
 
-@pytest.mark.parametrize(("lang", "answer"), [("en", "y"), ("pt-BR", "s")])
-def test_a_few_contacts_take_a_yes(tmp_path: Path, lang: str, answer: str) -> None:
-    """The address leads nowhere, so a yes is seen by the attempt to send."""
-    words = (orders(tmp_path, 3), *ORDER, "--past", "send", *NOWHERE, "--lang", lang)
+def test_a_few_contacts_take_a_yes(tmp_path: Path) -> None:
+    """Right before it is asked, what must not be overlooked is said once more."""
+    words = (orders(tmp_path, 3), *ORDER, "--past", "send", *NOWHERE, "--lang", "pt-BR")
     no = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=TOKEN, answer="n\n")
     assert no.code == 130
-    said = {"en": "stopped; nothing is sent.", "pt-BR": "parado; nada foi enviado."}[lang]
-    assert said in no.text
+    assert "parado; nada foi enviado." in no.text
+    _, _, last = no.text.rpartition("Saiba antes de enviar")
+    assert last.index("LIGAM o consentimento") < last.index("Enviar 3 eventos para https")
 
 
-@pytest.mark.parametrize("answer", ["y\n", "1000\n", "\n"])
+def test_what_nobody_named_is_asked_for_with_what_each_type_is(tmp_path: Path) -> None:
+    """A practice run asks like a real one, so that it can be practised."""
+    (tmp_path / "shop.csv").write_text(
+        "Name,Email,Financial Status,Total,Currency,Lineitem quantity,Lineitem name,Lineitem price,"
+        "Outstanding Balance,Payment References\n#1,ana@example.com,paid,9,BRL,1,Camisa,9,0,x\n",
+        encoding="utf-8",
+    )
+    screen = on_a_terminal(
+        "shop.csv", "--sandbox", cwd=tmp_path, state=tmp_path, answer="2\ny\nn\n"
+    )
+    assert "2 ECOMMERCE_ORDER_PAID Payment of an order was confirmed." in screen.text
+    assert screen.code == 0
+    assert "  rd-import shop.csv --type ECOMMERCE_ORDER_PAID" in screen.lines
+
+
+@pytest.mark.parametrize("answer", ["y\n", "1000\n"])
 def test_more_than_a_thousand_contacts_take_their_number(tmp_path: Path, answer: str) -> None:
     words = (orders(tmp_path, 1001), *ORDER, "--past", "send", *NOWHERE)
     screen = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=TOKEN, answer=answer)

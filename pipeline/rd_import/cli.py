@@ -694,6 +694,8 @@ def sandbox(port: int, scenario: str | None) -> None:
     """Start a small, strict RD Station on this machine to practise on; Ctrl-C ends it."""
     from rd_import.sandbox import Sandbox, Scenario
 
+    if scenario and re.fullmatch("[a-z0-9-]+", scenario) and scenario not in Scenario.names():
+        raise JobError("no_such_scenario", name=scenario, known=", ".join(Scenario.names()))
     try:
         behaviour = Scenario.load(scenario).behaviour if scenario else None
         server = Sandbox(port=port, behaviour=behaviour)

@@ -430,6 +430,10 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "with an API key only CONVERSION can be sent, not {event_type}.",
         "set RD_IMPORT_TOKEN for the other types",
     ),
+    "no_such_scenario": (
+        "there is no scenario `{name}`.",
+        "name one of: {known}, or the path of a TOML file",
+    ),
     "bad_scenario": ("{reason}", "rd-import sandbox --scenario takes a name or a TOML file"),
     "audit_in_use": (
         "another run is writing the audit `{path}` right now.",
