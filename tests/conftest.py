@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandera.pandas  # noqa: F401 -- with pandas, before a command hides it: there is one pandera in a process
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings

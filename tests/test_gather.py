@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from conftest import Command
 from rd_import import gather as gather_module
 from rd_import.gather import gather
-from rd_import.values import EVENT, ROW, RowGroup
+from rd_import.values import EVENT, ROW, RowGroup, detached
 from rig import orders, save
 
 SCHEMA = {
@@ -165,3 +165,14 @@ def test_more_rows_of_one_event_than_memory_should_hold_are_refused(
         done = rd_import("check", save(tmp_path / "a.csv", mixed[::-1]), *words)
         assert done.code == code, done
         assert code == 0 or "more than 10 rows have the same key" in done.err
+
+
+def test_lines_that_are_kept_hold_nothing_of_the_table_they_were_cut_from() -> None:
+    """One late line in each block of 3 MB would keep all blocks in memory."""
+    table = pl.DataFrame(
+        {"name": [f"a text too long to stand in a view {n}" for n in range(10_000)]}
+    )
+    kept = detached(table.filter(pl.col("name").str.ends_with(" 5")))
+    assert kept.equals(table[[5]])
+    held = kept.to_arrow(compat_level=pl.CompatLevel.newest())
+    assert held.get_total_buffer_size() < 100

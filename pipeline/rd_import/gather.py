@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from rd_import.errors import ExportError
-from rd_import.values import EVENT, LOOKUP, ROW, RowGroup
+from rd_import.values import EVENT, LOOKUP, ROW, RowGroup, detached
 
 LINES_IN_MEMORY: Final = 20_000  # lines far from their event's first row; beyond, they wait on disk
 LINES_PER_BUCKET: Final = 25_000  # some 10 MB once they are columns again
@@ -248,7 +248,7 @@ class _Late:
 
     def add(self, table: pl.DataFrame) -> None:
         """Keep lines, each with the group that it belongs to."""
-        self._pending.append(table)
+        self._pending.append(detached(table))
         if sum(one.height for one in self._pending) > LINES_IN_MEMORY:
             self._flush()
 

@@ -40,6 +40,7 @@ from rd_import.values import (
     EncodedGroup,
     RowGroup,
     SourceGroup,
+    detached,
 )
 
 PLACES_SCHEMA: Final = pa.schema(
@@ -450,7 +451,7 @@ class FolderWriter:
     def keep_problems(self, problems: pl.DataFrame) -> None:
         """Write down flaws."""
         if problems.height:
-            self._problems.append(problems)
+            self._problems.append(detached(problems))
             if sum(one.height for one in self._problems) > FLAWS_IN_MEMORY:
                 self._write_flaws()
 

@@ -71,9 +71,9 @@ _NO_BOOK: Final = (
 """What openpyxl ends in over a damaged workbook."""
 _ENTRY: Final = re.compile(rb"<(?:\w+:)?(?:(?P<row>row)|si)(?=[ >/])")
 _STRAY: Final = re.compile(
-    rb"(?:</(?:\w+:)?(?:row|si)|<(?:\w+:)?(?:row|si)(?: [^<>]*+(?<=/)|/))>\s*+<(?!(?:\w+:)?(?:row|si)[ >/]|[/!])"
+    rb"(?:</(?:\w+:)?(?:row|si)|<(?:\w+:)?(?:row|si)(?: [^<>]*+(?<=/)|/))>\s*+<(?!(?:\w+:)?(?:row|si)[ >/])[\w:]+[ >/]"
 )
-"""An element that stands behind a row or shared text and is none."""
+"""An element that stands behind a row or shared text and is none; its whole name, should a block end within it."""
 _T = TypeVar("_T")
 _Problem = tuple[int, str, str | None, str | None, str, bool]
 

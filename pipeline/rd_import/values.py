@@ -241,3 +241,8 @@ class RunResult:
             "run_folder": str(self.run_folder),
             "exit_code": self.exit_code,
         }
+
+
+def detached(table: pl.DataFrame) -> pl.DataFrame:
+    """Copy lines that are to be kept: those that polars cuts out of a table hold all of the table's text in memory."""
+    return pl.DataFrame(pl.from_arrow(table.to_arrow()), schema=table.schema)
