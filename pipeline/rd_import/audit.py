@@ -495,7 +495,8 @@ class _Merge:
         first = self._requests[self._first[ordinal]] if last else None
         state, proof, error = self._state(ordinal, sha, line, contact, timestamp, last)
         what: str | None = error.message if error else None
-        hint = messages.advice(error.code) if error else None
+        code = "RATE_LIMIT" if state == "deferred" else error.code if error else ""
+        hint = messages.advice(code)
         if state == "invalid":
             what, hint = messages.problem(proof, field=None, value=None, limit=None, event_type="")
         return (

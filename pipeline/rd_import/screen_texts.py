@@ -381,7 +381,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     "login.out_note": "the app stays allowed in RD Station until it is taken out there",
     "login.nobody": "nobody was logged in as account `{label}`",
     # sandbox
-    "sandbox.listens": "the sandbox listens; what arrives is shown at {url}/ (Ctrl-C ends it)",
+    "sandbox.listens": (
+        "the sandbox listens (Ctrl-C ends it): put these two lines into another terminal, and import there; "
+        "what arrives is shown at {url}/"
+    ),
 }
 """Key → what a screen says."""
 
