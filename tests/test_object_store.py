@@ -2,11 +2,13 @@
 
 import functools
 import http.server
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import requests
 
@@ -75,6 +77,42 @@ def test_an_import_from_a_bucket_to_a_bucket(
     rejected = store.cat(done.json["rejected_file"][0].removeprefix("s3://")).decode()
     assert "nobody" in rejected
     assert list(tmp_path.glob("*.parquet*")) == []
+
+
+def test_no_secret_and_no_person_stands_in_a_bucket(
+    store: Any,
+    tmp_path: Path,
+    rd_import: Command,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As talkative as it can be; of a person, the bucket holds the rejected rows alone."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key-planted")
+    rows = orders(2, email="ana.planted@example.com", name="Souza Planted")
+    rows[1] |= {"price": "nothing"}
+    store.put(str(save(tmp_path / "a.csv", rows)), f"{BUCKET}/in/a.csv")
+    audit = f"s3://{BUCKET}/out/a.audit.parquet"
+    for words in (
+        (f"s3://{BUCKET}/in/a.csv", *TYPE, "--json", "-v", "--audit", audit),
+        (f"s3://{BUCKET}/in/none.csv", *TYPE, "--json", "-v", "--audit", audit),
+        ("check", "s3://nowhere/in/a.csv", *TYPE, "--json", "-v"),
+        ("ledger", "check", audit, "--json", "-v"),
+        ("ledger", "add", audit, "--json", "-v"),
+    ):
+        done = rd_import(*words)
+        for secret in ("key-planted", sandbox.token, "ana.planted", "Souza"):
+            assert secret not in done.out + done.err, (words, done)
+    store.invalidate_cache()
+    kept = store.find(f"{BUCKET}/out")
+    assert len(kept) == 3
+    for path in kept:
+        text = store.cat(path)
+        if text.startswith(b"PAR1"):
+            facts = pq.read_metadata(io.BytesIO(text)).metadata
+            text = repr((pq.read_table(io.BytesIO(text)).to_pylist(), facts)).encode()
+        assert b"key-planted" not in text, path
+        assert sandbox.token.encode() not in text, path
+        assert (b"planted" in text) == path.endswith(".rejected.csv"), path
 
 
 def test_an_audit_in_a_bucket_rebuilds_a_ledger(

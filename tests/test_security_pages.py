@@ -11,7 +11,8 @@ SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
 
 
 def test_every_threat_has_a_test_and_every_test_that_is_named_exists() -> None:
-    rows = [line for line in SECURITY.splitlines() if line.startswith("| ")][1:]
+    threats = SECURITY.partition("## Threats")[2].partition("\n## ")[0]
+    rows = [line for line in threats.splitlines() if line.startswith("| ")]
     rows = [row for row in rows if not row.startswith("| what")]
     assert len(rows) > 10
     for row in rows:
