@@ -625,7 +625,7 @@ def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
     """
     from rd_import.auth import FileStore, keep_login, token_store
     from rd_import.login import CALLBACK_PATH, Callback, Errand
-    from rd_import.session import tokens_path
+    from rd_import.run_folder import tokens_path
 
     client_id = os.environ.get("RD_IMPORT_CLIENT_ID", "").strip()
     address = f"http://localhost:{port}{CALLBACK_PATH}"
@@ -665,7 +665,7 @@ def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
 def logout(**given: Any) -> None:
     """Forget the tokens of an account on this machine."""
     from rd_import.auth import forget_login, token_store
-    from rd_import.session import tokens_path
+    from rd_import.run_folder import tokens_path
 
     account = Account.unproven(base_url=given["base_url"], label=given["label"])
     forgotten = forget_login(token_store(tokens_path(), warn=False), account)
@@ -917,7 +917,7 @@ def _account(given: dict[str, Any]) -> Account:
         if error.key != "no_credentials":
             raise
         from rd_import.auth import login_of, token_store
-        from rd_import.session import tokens_path
+        from rd_import.run_folder import tokens_path
 
         account = Account.unproven(base_url=given["base_url"], label=given["label"])
         kept = login_of(token_store(tokens_path(), warn=False), account)

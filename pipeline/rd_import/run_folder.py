@@ -74,6 +74,11 @@ def default_ledger_path() -> Path:
     return state_folder() / "ledger.db"
 
 
+def tokens_path() -> Path:
+    """Name the file of tokens, for machines that have no keyring."""
+    return state_folder() / "tokens.json"
+
+
 def private_folder(path: Path) -> Path:
     """Create a folder that only its owner can read.
 

@@ -13,7 +13,7 @@ from rd_import.exchange import ThreadedExchange
 from rd_import.job import Account, is_loopback
 from rd_import.ledger import Ledger
 from rd_import.ledger_store import store_of
-from rd_import.run_folder import default_ledger_path, state_folder
+from rd_import.run_folder import default_ledger_path, tokens_path
 from rd_import.service import RdStation, scope_of
 
 CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -90,11 +90,6 @@ class Session:
             exchange = ThreadedExchange(service)
             stack.callback(exchange.close)
             yield cls(account, ledger, ledger.account(scope), scope, service, exchange, trusted)
-
-
-def tokens_path() -> Path:
-    """Name the file of tokens, for machines that have no keyring."""
-    return state_folder() / "tokens.json"
 
 
 def _bind_renewed(ledger: Ledger, scope: str, account: Account, refresh: str) -> None:

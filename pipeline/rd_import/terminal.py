@@ -1,20 +1,24 @@
 """What a person sees on the terminal: preview, result and question, built as text."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rd_import import messages
 from rd_import.catalogue import number, translate
 from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
-from rd_import.preview import Cause, Preview
-from rd_import.report import Cause as Refusal
-from rd_import.report import Report
-from rd_import.unknowns import UnknownEvent
 from rd_import.values import REMARKS, RunResult
+
+if TYPE_CHECKING:
+    from rd_import.preview import Cause, Preview
+    from rd_import.report import Cause as Refusal
+    from rd_import.report import Report
+    from rd_import.unknowns import UnknownEvent
 
 MOST_CAUSES = 12
 MOST_ANSWERS = 5
