@@ -815,7 +815,7 @@ def main() -> None:
     _give_memory_back()
     sys.meta_path.insert(0, _NoPandas())
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="rd-import", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort as error:
         at_once = isinstance(error.__cause__, KeyboardInterrupt)
