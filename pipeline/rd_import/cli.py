@@ -812,6 +812,8 @@ def main() -> None:
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # until a command knows better: as Ctrl-C
+    # Stages overlap in threads of ours; one less of polars' took 8 % off the time on two cores.
+    os.environ.setdefault("POLARS_MAX_THREADS", str(max((os.cpu_count() or 2) - 1, 1)))
     _give_memory_back()
     sys.meta_path.insert(0, _NoPandas())
     try:
