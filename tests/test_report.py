@@ -87,6 +87,7 @@ def test_each_run_leaves_a_report_for_its_owner_alone(tmp_path: Path, rd_import:
         assert report.stat().st_mode & 0o777 == 0o600
     page = page_of(report)
     assert "12 of 14 rows were received by RD Station." in page
+    assert "nothing reached RD Station" in page, "a report of practice says so first"
     assert "It does not report whether it processed them." in page
     assert "The rows of all states are 14; the files hold 14 rows. <strong>adds up</strong>" in page
     assert "RD Station gave 12 different ids for 12 events accepted in this run." in page

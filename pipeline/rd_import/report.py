@@ -350,6 +350,7 @@ def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> d
         "run": run["run_id"],
         "event_types": ", ".join(run.get("event_types") or [run["event_type"]]),
         "scope": facts.get("rd_import.scope") or "-",
+        "practice": facts.get("rd_import.scope", "").startswith("sandbox "),
         "audit": audit.name,
         "files": [
             say("report.file", count=count, path=messages.file_name(path))

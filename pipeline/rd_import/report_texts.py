@@ -15,6 +15,7 @@ REPORT: Final[Mapping[str, str | tuple[str, str]]] = {
         "{good:n} of {count:n} rows was received by RD Station.",
         "{good:n} of {count:n} rows were received by RD Station.",
     ),
+    "report.practice": "This was practice: a practice server answered, and nothing reached RD Station.",
     "report.none": "None of the {count:n} rows was sent or received.",
     "report.empty": "The file held no rows.",
     "report.doubt": (
