@@ -299,7 +299,7 @@ def _members(source: Source) -> tuple[str, ...] | None:
     try:
         with zipfile.ZipFile(source.path) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except _DAMAGED as error:
         raise _damaged(source, error) from error
     if any(one.filename == EXCEL_MEMBER for one in infos):
         refuse_bomb(source.shown, sum(one.file_size for one in infos), source.path.stat().st_size)
