@@ -713,9 +713,9 @@ def sandbox(port: int, scenario: str | None) -> None:
 
 
 def _give_memory_back() -> None:
-    """Have the allocators of polars and pyarrow return memory at once; they read this when they are loaded.
+    """Have the allocators of polars and pyarrow return memory soon; they read this when they are loaded.
 
-    Measured on a million rows: 371 MB become 316, for 1 s of CPU (docs/performance.md).
+    Pages that go back at once rather than after half a second cost 2 s or more of CPU on a million rows.
     """
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:0")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

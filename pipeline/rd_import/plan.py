@@ -164,7 +164,7 @@ def standing(
     contents: list[np.ndarray] = []
     accepted: list[np.ndarray] = []
     forgotten = ledger.forgotten() if ledger is not None and account is not None else frozenset()
-    bodies = folder.bodies()
+    addressed = folder.addressed()
     for events in folder.planned():
         past += events.filter(pl.col("source_timestamp") < oldest).height
         shas = events["payload_sha256"]
@@ -189,7 +189,7 @@ def standing(
                 held[at] = True
                 accepted_here[at] = reason is Lost.ACCEPTED
         if forgotten:
-            gone = [ledger.contact_of(one) in forgotten for one in next(bodies)["email"]]
+            gone = [ledger.contact_of(one) in forgotten for one in next(addressed)["email"]]
             reasons[FORGOTTEN] += int((np.array(gone, dtype=bool) & ~held).sum())
         accepted.append(np.packbits(accepted_here))
         contents.append(_prefixes(shas)[unseen])
