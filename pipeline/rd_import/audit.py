@@ -113,7 +113,11 @@ class Audit:
 
 
 SHA_BYTES: Final = 32
-_NO_AUDIT: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError)
+NO_AUDIT: Final = (
+    pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError, LookupError, AttributeError,
+    AssertionError,
+)  # fmt: skip
+"""What reading an audit that is none, is damaged or was forged may end in."""
 
 
 def undecided_rows(path: Path) -> int | None:
@@ -121,7 +125,7 @@ def undecided_rows(path: Path) -> int | None:
     try:
         with path.open("rb") as source:
             table = pq.read_table(source, columns=["state", "resolved_as"])
-    except _NO_AUDIT:
+    except NO_AUDIT:
         return None
     open_ones = (pl.col("state") == "unknown") & pl.col("resolved_as").is_null()
     return pl.DataFrame(pl.from_arrow(table)).filter(open_ones).height
@@ -859,7 +863,7 @@ def read_audit(path: Path | str) -> pd.DataFrame:
         frame.attrs = {
             k.decode(): v.decode() for k, v in facts.items() if k.startswith(b"rd_import.")
         }
-    except _NO_AUDIT as error:
+    except NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if not {"source_file", "row_number", "state", "run_id"} <= set(table.schema.names):
         raise ExportError("not_an_audit", path=path)
@@ -878,7 +882,7 @@ def keys_of_audit(path: Path) -> tuple[dict[str, str], Iterator[tuple[bytes, Key
     try:
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             metadata = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
-    except _NO_AUDIT as error:
+    except NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
     if "rd_import.scope" not in metadata:
         raise ExportError("not_an_audit", path=path)
@@ -894,7 +898,7 @@ def _audit_keys(path: Path) -> Iterator[tuple[bytes, KeyLine]]:
                 for row in batch.to_pylist():
                     if row["event_key"] is not None:
                         yield from _known_of(row, f"audit {path.name}")
-    except _NO_AUDIT as error:
+    except NO_AUDIT as error:
         raise ExportError("not_an_audit", path=path) from error
 
 

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rd_import.audit import forget_in_audit, open_audit_path, rejected_files_of
+from rd_import.audit import NO_AUDIT, forget_in_audit, open_audit_path, rejected_files_of
 from rd_import.errors import JobError, LedgerError, RdImportError
 from rd_import.ledger import Ledger
 from rd_import.nesting import read_json
@@ -20,12 +19,6 @@ from rd_import.report import report_path, write_report
 from rd_import.run_folder import RunFolder, state_folder
 
 MOST_LINES = 50  # of one record; a quote that was opened and never closed must not take the rest of the file along
-
-_NO_AUDIT: Final = (
-    OSError, pa.ArrowException, pl.exceptions.PolarsError, RdImportError, ValueError, TypeError, LookupError,
-    AttributeError,
-)  # fmt: skip
-"""What an audit that somebody changed may end in."""
 
 
 @dataclass(slots=True)
@@ -116,7 +109,7 @@ def _in_audit(path: Path, ledger: Ledger, mail: str, contact: bytes, done: Forgo
         for export, rejected in zip(exports, rejected_files_of(path, len(exports)), strict=True):
             if rejected.exists() and (rows := _in_rejected(rejected, export, mail)):
                 done.erased[str(rejected)] = rows
-    except _NO_AUDIT:
+    except (*NO_AUDIT, RdImportError):
         done.unreachable.append(("audit_unreadable", str(path)))
 
 

@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rd_import import messages
+from rd_import.audit import NO_AUDIT
 from rd_import.catalogue import language, moment, number
 from rd_import.errors import ExportError, JobError
 from rd_import.messages import say
@@ -104,13 +104,6 @@ class Report:
     causes: tuple[Cause, ...]
 
 
-_NO_AUDIT: Final = (
-    pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, TypeError, KeyError,
-    IndexError, AttributeError, AssertionError,
-)  # fmt: skip
-"""What a forged audit may end in."""
-
-
 def write_report(audit: Path) -> Report:
     """Write the report of an audit beside it, for its owner alone.
 
@@ -143,7 +136,7 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
                 raise ExportError("not_an_audit", path=audit)
             found = _gathered(file)
             shown = _facts_of_page(audit, facts, found)
-    except _NO_AUDIT as error:
+    except NO_AUDIT as error:
         raise ExportError("not_an_audit", path=audit) from error
     folder = Path(__file__).parent
     page = jinja2.Environment(
