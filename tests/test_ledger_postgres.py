@@ -115,7 +115,7 @@ def test_a_writer_waits_for_another_of_its_account_and_for_no_other(
 # --- who is alive
 
 
-def test_a_process_is_dead_when_its_connection_is_gone(postgres: str) -> None:
+def test_a_process_is_dead_once_its_ledger_is_closed(postgres: str) -> None:
     """No machine can look at another's processes; the server sees its connections."""
     with Ledger.open(postgres) as here:
         with Ledger.open(postgres) as there:
@@ -133,7 +133,7 @@ def test_a_process_whose_connection_broke_is_seen_alive_again_after_its_next_bea
         here.start_process("here", "run", now=NOW)
         with psycopg.connect(postgres, autocommit=True) as other:
             other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         assert not there.is_running("run")

@@ -268,7 +268,13 @@ class PostgresStore:
                 connection.execute(sa.schema.CreateSchema(POSTGRES_SCHEMA))
 
     def close(self) -> None:
-        """Close every connection; the signs of life vanish with theirs."""
+        """Give the signs of life back and close every connection.
+
+        The server sees a closed connection a moment later; until then a process that ended in order would seem alive.
+        """
+        with contextlib.suppress(LedgerError):
+            for process in sorted(self._shown):
+                self.end_life(process)
         if self._alive is not None:
             self._alive.close()
         if self._engine is not None:
