@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, cast
 
@@ -997,6 +997,22 @@ def finding(found: Mapping[str, Any]) -> str:
         "flag": found["flag"],
     }
     return fill(translate(text), facts)
+
+
+def sure_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say what needs no evidence, a line for each reason: a person or a mapping file says so, or it is certain."""
+    reasons: dict[str, dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
+    for found in findings:
+        sure = found["confidence"] == "certain"
+        why = CONFIDENCE["certain"] if sure else str(EVIDENCE[found["how"]])
+        alike = reasons.setdefault(why, {})
+        alike.setdefault((found["what"], found["value"]), []).append(found)
+    for why, alike in reasons.items():
+        said = []
+        for same in alike.values():
+            columns = "`, `".join(one["column"] or "" for one in same)
+            said.append(_finding_parts({**same[0], "column": columns})[0])
+        yield f"{translate(why)}: {'; '.join(said)}"
 
 
 def question(found: Mapping[str, Any]) -> str:

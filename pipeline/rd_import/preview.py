@@ -165,7 +165,7 @@ def preview(
         reasons=stands.reasons,
         dated=facts["dated"],
         one_each=one_each,
-        to_send=stands.to_send(folder.events),
+        to_send=stands.to_send(folder.events, past=facts["asked"]["past"] != "skip"),
         crowded=crowded,
         contact_limit=learnt or LOWEST_CONTACT_LIMIT,
         asked_past=facts["asked"]["past"],

@@ -78,7 +78,13 @@ SCREENS: Final[Mapping[str, Text]] = {
         "events will be sent, to {contacts}",
     ),
     "preview.contacts": ("{count:n} contact in this file", "{count:n} contacts in this file"),
-    "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
+    "preview.in_events": ("row, in {events}", "rows, in {events}"),
+    "preview.of_events": ("{count:n} event", "{count:n} events"),
+    "preview.invalid": (
+        "row that will not go; why stands below",
+        "rows that will not go; why stands below",
+    ),
+    "preview.rows": ("row in all", "rows in all"),
     "preview.not_data": (
         "row holds no data (totals, the header once more)",
         "rows hold no data (totals, the header once more)",
@@ -182,6 +188,9 @@ SCREENS: Final[Mapping[str, Text]] = {
         "the header fits {count:n} presets alike ({names}), so none was used: --map takes one of them",
     ),
     "preview.same": "under their own names: {names}",
+    "preview.by_preset": "known of this platform:",
+    "preview.by_alias": "known under other names:",
+    "preview.by_lookup": "looked up:",
     "preview.custom": "passed through as custom fields: {columns}",
     "preview.columns": "Columns",
     "preview.constant": '{field} = "{value}" in every row',
@@ -197,6 +206,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",
     "preview.first": "first: {places}",
+    "preview.places": "at {places}",
     "preview.more_causes": (
         "and {count:n} more cause; the audit names every row",
         "and {count:n} more causes; the audit names every row",

@@ -86,9 +86,11 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     yield Line(title, style="title")
     yield Line()
     yield from _sum_lines(preview)
-    yield Line()
-    yield Line(say("preview.attention"), style="warning")
-    for text in _warnings(preview, label):
+    warnings = list(_warnings(preview, label))
+    if warnings:
+        yield Line()
+        yield Line(say("preview.attention"), style="warning")
+    for text in warnings:
         yield Line(text, "  ! ", "warning")
     for heading in ("preview.fatal", "preview.left_out", "preview.remarks"):
         causes = [one for one in preview.problems if _heading_of(one) == heading]
@@ -116,16 +118,29 @@ def _sum_lines(preview: Preview) -> Iterator[Line]:
     for reason, count in preview.reasons.items():
         if reason in REASONS:
             yield _amount(f"preview.{reason}", count)
+    if preview.to_send:
+        size = preview.bytes / 1000
+        time = duration(preview.minutes * 60)
+        yield _amount("preview.requests", preview.requests, size=size, time=time)
+    yield from _row_lines(preview)
+
+
+def _row_lines(preview: Preview) -> Iterator[Line]:
+    """What became of the rows, as a sum; nothing where each row is an event that goes."""
+    no_data = sum(export["not_data"] for export in preview.exports)
+    in_events = preview.rows - preview.invalid_rows - sum(preview.filtered.values()) - no_data
+    if in_events == preview.rows == preview.events == preview.to_send:
+        return
+    yield Line()
+    events = say("preview.of_events", count=preview.events)
+    yield _amount("preview.in_events", in_events, events=events)
     if preview.invalid_rows:
-        yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
+        yield _amount("preview.invalid", preview.invalid_rows)
     for rule, count in preview.filtered.items():
         yield _amount("preview.filtered", count, rule=plain(translate(rule)))
-    left_out = sum(export["not_data"] for export in preview.exports)
-    if left_out:
-        yield _amount("preview.not_data", left_out)
-    size = preview.bytes / 1000
-    time = duration(preview.minutes * 60)
-    yield _amount("preview.requests", preview.requests, size=size, time=time)
+    if no_data:
+        yield _amount("preview.not_data", no_data)
+    yield _amount("preview.rows", preview.rows)
 
 
 def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
@@ -134,11 +149,12 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
     for found in findings:
         if found["confidence"] == "open":
             yield say("preview.only_you", question=plain(messages.question(found)))
-    yield say("preview.now")
+    if preview.to_send:
+        yield say("preview.now")
     if preview.past:
         chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
         yield say(chosen, count=preview.past, days=preview.max_age_days)
-    elif not preview.dated:
+    elif not preview.dated and preview.to_send:
         yield say("preview.undated")
     for legal_base, events in preview.legal_bases.items():
         category, _, status = legal_base.partition(" ")
@@ -176,20 +192,28 @@ def _file_lines(preview: Preview) -> Iterator[Line]:
         elif export["alike"]:
             names = ", ".join(export["alike"])
             yield Line(say("preview.alike", count=len(export["alike"]), names=names), "    ")
-        for found in export["findings"]:
-            if found["confidence"] != "open":
+        found_out = export["findings"]
+        for found in found_out:
+            if found["confidence"] in {"likely", "assumed"}:
                 yield Line(plain(messages.finding(found)), "    ", "soft")
+        sure = [found for found in found_out if found["confidence"] in {"stated", "certain"}]
+        for text in messages.sure_findings(sure):
+            yield Line(plain(text), "    ", "soft")
 
 
 def _column_lines(preview: Preview) -> Iterator[Line]:
     yield Line()
     yield Line(say("preview.columns"), style="title")
     same = [field for field, column in preview.fields.items() if field == column]
-    for field, column in preview.fields.items():
-        how = messages.how(preview.how[field])
-        if field != column:
-            fed = f"{field} = {plain(messages.fed_by(column))}"
-            yield Line(f"{fed} ({how})" if how else fed, "  ")
+    for heading in (None, "preset", "alias", "lookup"):
+        fed = [
+            f"{field} = {plain(messages.fed_by(column))}"
+            for field, column in preview.fields.items()
+            if field != column and heading == _heading_of_field(preview.how[field])
+        ]
+        if fed and heading:
+            yield Line(say(f"preview.by_{heading}"), "  ")
+        yield from (Line(text, "    " if heading else "  ") for text in fed)
     for field, value in preview.constants.items():
         yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
     for field in preview.derived:
@@ -213,6 +237,10 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     if preview.unmatched:
         columns = plain(messages.listed(preview.unmatched, most=20))
         yield Line(say("preview.unmatched", columns=columns), "  ")
+
+
+def _heading_of_field(how: str) -> str | None:
+    return how if how in {"preset", "alias", "lookup"} else None
 
 
 def _amount(key: str, count: int, style: Style = "plain", **facts: object) -> Line:
@@ -246,13 +274,22 @@ def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
 
 def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
-    if cause.column:
+    if cause.column and f"`{cause.column}`" not in what:
         what = say("preview.column", column=plain(messages.fed_by(cause.column)), what=what)
     values = ", ".join(f'"{plain(value)}"' for value in cause.values if value)
     text = say("preview.cause", count=cause.rows, what=what)
     yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
-    yield Line(say("preview.first", places=plain(", ".join(cause.places))), "    ")
+    key = "preview.first" if cause.rows > len(cause.places) else "preview.places"
+    yield Line(say(key, places=plain(_places(cause.places))), "    ")
     yield Line(say("hint", hint=plain(cause.hint)), "    ")
+
+
+def _places(places: Sequence[str]) -> str:
+    """Name places, the file once where all are lines of one."""
+    parts = [place.rpartition(":") for place in places]
+    if len({file for file, _, _ in parts}) > 1 or not all(line.isdigit() for _, _, line in parts):
+        return ", ".join(places)
+    return f"{parts[0][0]}:{', '.join(line for _, _, line in parts)}"
 
 
 def _result_lines(
