@@ -230,11 +230,15 @@ def explain(job: Job, row: int, clock: Clock) -> tuple[RunFolder, Watched]:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A proposed mapping: its text, required fields that nothing feeds, and fields with a column that may be meant."""
+    """A proposed mapping: its text, required fields that nothing feeds, fields with a column that may be meant.
+
+    `columns` are the file's.
+    """
 
     text: str
     missing: tuple[str, ...]
     proposed: Map[str, str]
+    columns: tuple[str, ...]
 
 
 def draft(job: Job, folder: Path) -> Draft:
@@ -261,7 +265,8 @@ def draft(job: Job, folder: Path) -> Draft:
             for name, column in matching.proposed.items()
             if not any(name in matching.view(one.name) for one in plan.event_types)
         }
-        return Draft(_mapping_text(plan, survey, folder), tuple(missing), proposed)
+        text = _mapping_text(plan, survey, folder)
+        return Draft(text, tuple(missing), proposed, tuple(plan.exports[0].facts.columns))
 
 
 def _mapping_text(plan: Plan, survey: _Surveys, folder: Path) -> str:
@@ -713,6 +718,7 @@ def _facts(
             "max_invalid": str(job.max_invalid),
             "min_rows": job.min_rows,
             "send_changed": job.policy.send_changed,
+            "words": list(job.words),
         },
     }
 

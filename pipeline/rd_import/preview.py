@@ -279,6 +279,7 @@ def _causes(folder: RunFolder) -> list[Cause]:
         causes.filter(pl.col("code").is_in(NAMES_A_ROW))["limit"].cast(pl.Int64).to_list()
     )
     places = _places(folder, wanted)
+    fed = {name for part in ("fields", "constants", "derived") for name in folder.facts[part]}
     found = []
     for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(
         named=True
@@ -292,6 +293,8 @@ def _causes(folder: RunFolder) -> list[Cause]:
             event_type=folder.facts["event_type"],
             place=place or messages.word("earlier_line"),
         )
+        if line["code"] == "REQUIRED_WITH" and line["field"] not in fed:
+            hint = messages.say("preview.no_feed", field=line["field"])
         found.append(
             Cause(
                 line["code"],

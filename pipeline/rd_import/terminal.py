@@ -15,6 +15,7 @@ from rd_import.messages import plain, say
 from rd_import.values import REMARKS, RunResult
 
 if TYPE_CHECKING:
+    from rd_import.job import Account
     from rd_import.preview import Cause, Preview
     from rd_import.report import Cause as Refusal
     from rd_import.report import Report
@@ -56,9 +57,10 @@ def reminder_text(preview: Preview, *, look: Look) -> str:
     return laid_out((Line(say("preview.attention"), style="warning"), *warnings, Line()), look)
 
 
-def destination_of(base_url: str) -> str:
+def destination_of(account: Account) -> str:
     """Say where events go."""
-    return say("preview.practice", url=base_url) if is_loopback(base_url) else base_url
+    key = "preview.practice" if is_loopback(account.base_url) else "preview.rd_station"
+    return say(key, url=account.base_url, label=account.label)
 
 
 def result_text(
@@ -67,6 +69,7 @@ def result_text(
     report: Report | None = None,
     run: str = "",
     command: Callable[[Path], str] | None = None,
+    answered: str | None = None,
     look: Look | None = None,
 ) -> str:
     """Write the closing screen: counts that sum, why a run stopped, and what to do next.
@@ -76,9 +79,11 @@ def result_text(
         report: What was written of it.
         run: How the next command names the run.
         command: Gives the command that imports mended rows; None where the job's own words are not known.
+        answered: The same command with what was open answered, so that it reaches nobody by mistake.
         look: How the stream shows lines.
     """
-    return laid_out(_result_lines(result, report, run or result.run_id, command), look or Look())
+    lines = _result_lines(result, report, run or result.run_id, command, answered)
+    return laid_out(lines, look or Look())
 
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
@@ -109,7 +114,10 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
 def _sum_lines(preview: Preview) -> Iterator[Line]:
     """How much would go, what stays behind, and what that costs."""
     contacts = say("preview.contacts", count=preview.contacts)
-    yield _amount("preview.events", preview.to_send, contacts=contacts)
+    if preview.to_send:
+        yield _amount("preview.events", preview.to_send, contacts=contacts)
+    else:
+        yield Line(say("preview.nothing"), "  ", "warning")
     if len(preview.event_types) > 1:
         for name, count in preview.event_types.items():
             yield _amount("preview.of_type", count, event_type=name)
@@ -140,7 +148,8 @@ def _row_lines(preview: Preview) -> Iterator[Line]:
         yield _amount("preview.filtered", count, rule=plain(translate(rule)))
     if no_data:
         yield _amount("preview.not_data", no_data)
-    yield _amount("preview.rows", preview.rows)
+    if in_events != preview.rows:
+        yield _amount("preview.rows", preview.rows)
 
 
 def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
@@ -156,10 +165,7 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
         yield say(chosen, count=preview.past, days=preview.max_age_days)
     elif not preview.dated and preview.to_send:
         yield say("preview.undated")
-    for legal_base, events in preview.legal_bases.items():
-        category, _, status = legal_base.partition(" ")
-        known = status if status in {"granted", "declined"} else "other"
-        yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
+    yield from _consent(preview)
     if preview.repeats:
         yield say("preview.repeats", count=preview.repeats)
     if preview.same_content:
@@ -174,6 +180,13 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
         yield say("preview.not_looked_up")
     if label is not None:
         yield say("preview.label", label=plain(label))
+
+
+def _consent(preview: Preview) -> Iterator[str]:
+    for legal_base, events in preview.legal_bases.items():
+        category, _, status = legal_base.partition(" ")
+        known = status if status in {"granted", "declined"} else "other"
+        yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
 
 
 def _file_lines(preview: Preview) -> Iterator[Line]:
@@ -293,7 +306,11 @@ def _places(places: Sequence[str]) -> str:
 
 
 def _result_lines(
-    result: RunResult, report: Report | None, run: str, command: Callable[[Path], str] | None
+    result: RunResult,
+    report: Report | None,
+    run: str,
+    command: Callable[[Path], str] | None,
+    answered: str | None,
 ) -> Iterator[Line]:
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
@@ -301,6 +318,9 @@ def _result_lines(
     if result.decided_rows:
         yield _amount("result.decided", result.decided_rows)
     requests = say("result.requests", count=result.requests)
+    in_events = result.rows - sum(result.states.get(one, 0) for one in ("invalid", "filtered"))
+    if result.events < in_events:
+        requests = f"{say('preview.of_events', count=result.events)}, {requests}"
     yield _amount("result.rows", result.rows, requests=requests)
     yield Line()
     if report is not None:
@@ -312,7 +332,7 @@ def _result_lines(
         yield Line(say("result.report", path=report.path))
     if result.stopped_by not in ASKED_FOR and result.proof:
         yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
-    for line in _next_steps(result, run, command):
+    for line in _next_steps(result, run, command, answered):
         yield Line(say("hint", hint=line), style="title")
 
 
@@ -332,14 +352,19 @@ def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
 
 
 def _next_steps(
-    result: RunResult, run: str, command: Callable[[Path], str] | None
+    result: RunResult, run: str, command: Callable[[Path], str] | None, answered: str | None
 ) -> Iterator[str]:
     rest = result.states.get("not_sent") or result.states.get("deferred")
     if result.stopped_by is not None and rest:
         before, nothing_left, why = (result.proof or "").partition(NOTHING_LEFT)
         no_way = nothing_left and not before and result.stopped_by == "outage"
         end = NOT_CONNECTED.get(why, "no_connection") if no_way else result.stopped_by
-        yield say(f"result.{end}", run=run)
+        if end == "account" and (result.proof or "").startswith("401"):
+            end = "token"
+        if end == "question" and answered:
+            yield say("result.question_by", command=answered)
+        else:
+            yield say(f"result.{end}", run=run)
     if result.states.get("unknown", 0) > result.decided_rows:
         yield say("result.unknown", run=run)
     for path in result.rejected_paths:

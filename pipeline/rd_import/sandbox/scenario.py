@@ -57,9 +57,7 @@ class Scenario:
     def _from_tables(cls, path: Path, text: str, tables: Mapping[str, Any]) -> Self:
         for key, value in tables.items():
             if key not in _TABLES:
-                raise ScenarioError(
-                    "no_table_known", path=path, key=key, names=", ".join(_TABLES)
-                )
+                raise ScenarioError("no_table_known", path=path, key=key, names=", ".join(_TABLES))
             if not isinstance(value, dict):
                 raise ScenarioError("must_be_table", path=path, key=key)
         try:
