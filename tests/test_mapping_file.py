@@ -9,6 +9,7 @@ import pytest
 
 from command_line import ROOT
 from rd_import.errors import JobError
+from rd_import.feed import takes
 from rd_import.mapping_file import (
     Filter,
     Lookup,
@@ -20,7 +21,6 @@ from rd_import.mapping_file import (
     read_mapping,
 )
 from rd_import.mapping_language import LANGUAGE, PRESET, RULE, json_schema
-from rd_import.match import takes
 from rdstation_events import EVENT_TYPES
 
 WHOLE = """

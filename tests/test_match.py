@@ -4,8 +4,10 @@ import polars as pl
 import pytest
 
 from rd_import.errors import JobError
+from rd_import.feed import match_columns
 from rd_import.mapping_file import Mapping, Rule
-from rd_import.match import Matching, match, match_columns
+from rd_import.match import match
+from rd_import.matching import Matching
 from rd_import.values import ROW, ExportFacts, RowGroup
 from rdstation_events import EVENT_TYPES
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from conftest import REAL_EXPORTS, Command
+from rd_import.feed import match_columns, takes
 from rd_import.job import Job
 from rd_import.mapping_file import Mapping, Rule
-from rd_import.match import match_columns, takes
 from rd_import.names import folded
 from rd_import.presets import Preset, fitting, presets, recognise
 from rd_import.read import find_exports

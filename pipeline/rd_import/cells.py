@@ -14,9 +14,8 @@ from typing import Final
 
 import polars as pl
 
-from rd_import.match import LEGAL_BASES_CELL
 from rd_import.nesting import read_json
-from rd_import.values import EVENT, KEY, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rd_import.values import EVENT, KEY, LEGAL_BASES_CELL, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rdstation_events.checks import EMAIL, URL
 from rdstation_events.event_type import EventType, FieldSpec
 

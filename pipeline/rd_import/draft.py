@@ -8,7 +8,6 @@ from pathlib import Path
 from rd_import.job import Job
 from rd_import.learn import Learnt
 from rd_import.mapping_text import mapping_text
-from rd_import.match import missing_fields
 from rd_import.read import read
 from rd_import.settle import Plan, planned
 
@@ -38,9 +37,7 @@ def draft(job: Job, folder: Path) -> Draft:
         for _ in learnt.looked_at(read(plan.exports)):
             pass
         matching = plan.matchings[0]
-        missing = dict.fromkeys(
-            name for one in plan.event_types for name in missing_fields(one, matching)
-        )
+        missing = dict.fromkeys(name for one in plan.event_types for name in matching.missing(one))
         proposed = {
             name: column
             for name, column in matching.proposed.items()

@@ -17,7 +17,7 @@ from rd_import.export import Export
 from rd_import.job import Job
 from rd_import.learn import Learnt
 from rd_import.mapping_file import Preset
-from rd_import.match import Matching
+from rd_import.matching import Matching
 from rd_import.plan import Decisions
 from rd_import.presets import fitting
 from rd_import.run_folder import FolderWriter, RunFolder

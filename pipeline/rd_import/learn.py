@@ -13,7 +13,8 @@ from rd_import.follow import Watched
 from rd_import.job import Job
 from rd_import.lookup import look_up
 from rd_import.mapping_file import Rule
-from rd_import.match import Fed, match
+from rd_import.match import match
+from rd_import.matching import Fed
 from rd_import.run_folder import FolderWriter
 from rd_import.settle import Plan
 from rd_import.survey import Survey

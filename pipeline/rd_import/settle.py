@@ -17,10 +17,11 @@ from rd_import.cells import DEFAULT_ZONE
 from rd_import.choose import Choice
 from rd_import.errors import ExportError, JobError, NothingSent
 from rd_import.export import Export
+from rd_import.feed import in_common, match_columns
 from rd_import.job import Job
 from rd_import.lookup import LookupTable, lookup_table
 from rd_import.mapping_file import Mapping, Preset, TypeBy
-from rd_import.match import Matching, in_common, match_columns
+from rd_import.matching import Matching
 from rd_import.names import Names, folded
 from rd_import.presets import recognise
 from rd_import.read import find_exports, read

@@ -31,6 +31,8 @@ GROUP = "#group"
 TYPE = "#type"
 FILTER = "#filter"
 LOOKUP = "#lookup"
+LEGAL_BASES_CELL = "legal_bases"
+"""Column that holds all legal bases of a row as JSON, as the API writes them."""
 OF_TYPE = "@"
 """Between field and event type in the name of a column that feeds the field for that type only."""
 
