@@ -295,6 +295,19 @@ def test_the_zone_of_times_that_name_none_is_said(tmp_path: Path, rd_import: Com
     )
 
 
+@pytest.mark.parametrize("zone", ["Bad/Zone", "America", "../UTC"])
+@pytest.mark.parametrize("command", ["check", "map"])
+def test_a_zone_that_is_none_is_refused_and_kept_in_no_mapping(
+    command: str, zone: str, tmp_path: Path, rd_import: Command
+) -> None:
+    """`America` is a folder of the time zone database."""
+    path = save(tmp_path / "a.csv", orders({}))
+    done = rd_import(command, path, *TYPE, "--timezone", zone)
+    assert done.code == 2
+    assert f"there is no time zone `{zone}`" in done.err
+    assert not path.with_suffix(".toml").exists()
+
+
 # --- properties ---
 
 LETTERS = "abc ÁçãõÊü'\"“”€,;|\t\n0123456789.-/@#=" + "\\"

@@ -39,7 +39,7 @@ def pandas_orders() -> pd.DataFrame:
 def bodies(exports: Any, **words: Any) -> list[bytes]:
     """What a job would send, event by event."""
     job = rd.Job(exports=exports, event_type=TYPE, **words)
-    folder = importer.pipeline.prepare(job, importer.pipeline.SystemClock())
+    folder = importer.pipeline.prepare(job, importer.SystemClock())
     try:
         return [body for events in folder.bodies() for body in events["body"].to_list()]
     finally:
