@@ -698,6 +698,10 @@ EVIDENCE: Final[Mapping[str, Text]] = {
         "{count:n} cell, {examples}, fits both orders",
         "{count:n} cells such as {examples} fit both orders",
     ),
+    "one_year": (
+        "{count:n} cell with one year: {examples}",
+        "{count:n} cells have the same year at the end and many days before it, such as {examples}",
+    ),
     "day_is_month": "day and month are the same in every cell, such as {examples}",
     "file_names_no_zone": (
         "{unzoned:n} time of the file names none",
