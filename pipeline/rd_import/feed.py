@@ -22,6 +22,14 @@ from rdstation_events.event_type import EventType
 
 SAID, PRESET, NAME, ALIAS, LOOKUP = "said", "preset", "name", "alias", "lookup"
 CLOSE: Final = 0.85  # of difflib: spelled alike
+ITEM: Final = "line_items."
+OR_OF_AN_ITEM: Final[Mapping[str, str]] = {
+    "price": "line_items.price",
+    "name": "line_items.product_title",
+}
+"""Field of the event → what a column of its name holds in a file with one row per item, as likely as not."""
+TITLES: Final = frozenset({"name", "line_items.product_title", "line_items.variant_title"})
+"""Fields that a column such as `Item #` does not feed: it holds numbers."""
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "total_items": ("line_items.quantity",),
     "line_items.product_id": ("line_items.sku", "line_items.product_title"),
@@ -160,19 +168,44 @@ class _Rules:
         """Take columns that bear a field's own name; where case or marks differ, those that mean nothing else."""
         ambiguous = aliases().ambiguous
         for column in self._facts.columns:
-            if takes(self._type, column):
+            if self._may_be_an_items(column):
+                self.proposed |= {column: column, OR_OF_AN_ITEM[column]: column}
+            elif takes(self._type, column):
                 self.give(column, Rule(column=column), NAME)
         for name in self._wanted():
             same = self._names.find(name)
             if same is None:
                 continue
-            if folded(name) in ambiguous:
+            if folded(name) in ambiguous or self._may_be_an_items(name):
                 self.proposed[name] = same
             else:
                 self.give(name, Rule(column=same), NAME)
 
+    def _may_be_an_items(self, name: str) -> bool:
+        """Tell whether a column of an event's field would hold the same of an item: `price` beside sku and quantity."""
+        part = OR_OF_AN_ITEM.get(name)
+        column = self._names.find(name)
+        if part is None or column is None or not takes(self._type, part):
+            return False
+        others = [one for one in self._facts.columns if one != column]
+        fed = self.rules.get(part)
+        if fed is not None and column not in columns_of(fed.rule, self._facts.columns):
+            return False  # another column holds it of the items
+        of_items = {field for one in others for field in self._of_an_item(one)}
+        return bool(of_items or fed) and part not in of_items
+
+    def _of_an_item(self, column: str) -> tuple[str, ...]:
+        """Name the fields that a column can feed, where all of them are an item's."""
+        name = folded(column)
+        fields = (column,) if takes(self._type, column) else aliases().fields.get(name, ())
+        of_items = all(one.startswith(ITEM) for one in fields)
+        return fields if of_items and name not in aliases().ambiguous else ()
+
     def by_alias(self) -> None:
-        """Take columns of known names, where name and field mean only each other; propose the others."""
+        """Take columns of known names, where name and field mean only each other; propose the others.
+
+        A weaker name counts only for a field that no better one claims.
+        """
         known = aliases()
         taken = {
             name
@@ -186,11 +219,15 @@ class _Rules:
             if column in taken or self._names.find(name) != column:
                 continue
             fields = [one for one in known.fields.get(name, ()) if one in wanted]
+            if "#" in column:
+                fields = [one for one in fields if one not in TITLES]
             if len(fields) == 1 and name not in known.ambiguous:
                 claims.setdefault(fields[0], []).append(column)
             else:
                 self.proposed |= {one: column for one in fields if one not in self.proposed}
-        for one, columns in claims.items():
+        for one, all_columns in claims.items():
+            better = [column for column in all_columns if folded(column) not in known.weaker]
+            columns = better or all_columns
             if len(columns) == 1:
                 self.give(one, Rule(column=columns[0]), ALIAS)
             else:
@@ -337,7 +374,7 @@ def _refuse_missing(
         missing = matching.missing(event_type)
         if missing:
             close = {
-                name: matching.proposed.get(name) or _closest(name, facts.columns)
+                name: matching.proposed.get(name) or _closest(name, matching.unmatched)
                 for name in missing
             }
             raise JobError(

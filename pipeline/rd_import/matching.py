@@ -76,10 +76,13 @@ class Matching:
         return {one.field: one.rule for one in self.fed[event_type]}
 
     def missing(self, event_type: EventType) -> list[str]:
-        """Name the required fields of a type that nothing feeds."""
+        """Name the fields of a type that nothing feeds: the required ones, and what items need if there are any."""
         given = {*self.view(event_type.name), *self.derivable}
+        owners = {name.partition(".")[0] for name in given if name.startswith("line_items.")}
         return [
-            spec.column for spec in event_type.fields if spec.required and spec.column not in given
+            spec.column
+            for spec in event_type.fields
+            if (spec.required or spec.required_with in owners) and spec.column not in given
         ]
 
     def _all(self) -> Iterator[Fed]:
