@@ -10,7 +10,8 @@ from rd_import.catalogue import translate
 from rd_import.errors import JobError
 from rd_import.messages import advice, plain, say
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 
 def type_named(name: str) -> EventType:

@@ -410,7 +410,7 @@ def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
 def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
     """Give the pandera schema of an event type's rows, for frames of pandas or polars.
 
-    Both fail on the same cells of the same frame; `rdstation_events.event_type.failure_code` names the reason.
+    Both fail on the same cells of the same frame; `rdstation_events.checks.failure_code` names the reason.
 
     Raises:
         JobError: There is no such type.
