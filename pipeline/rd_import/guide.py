@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from rd_import.catalogue import translate
 from rd_import.errors import JobError
@@ -24,6 +24,20 @@ def type_named(name: str) -> EventType:
     if found is None:
         raise JobError("unknown_type", name=name, types=", ".join(CURRENT_TYPES))
     return found
+
+
+def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
+    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
+
+    Both fail on the same cells of the same frame; `rdstation_events.checks.failure_code` names the reason.
+
+    Raises:
+        JobError: There is no such type.
+    """
+    from rd_import.settle import event_type_named
+
+    found = event_type_named(event_type.upper(), ())
+    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
 def types_data() -> list[dict[str, Any]]:
