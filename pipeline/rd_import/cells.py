@@ -18,7 +18,8 @@ from rd_import.nesting import read_json
 from rd_import.values import EVENT, KEY, LEGAL_BASES_CELL, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rd_import.written_dates import TIMESTAMP, usual
 from rdstation_events.checks import EMAIL, URL
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 DEFAULT_ZONE: Final = "America/Sao_Paulo"
 HOME: Final = "BR"  # the country of phones that name none

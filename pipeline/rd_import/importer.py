@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rd_import import messages, pipeline
 from rd_import.begun import find_run, job_of_run, pending_run, unfinished_run, was_interrupted
@@ -28,12 +26,11 @@ from rd_import.preview import Preview, preview
 from rd_import.questions import questions, stands
 from rd_import.run_folder import RunFolder, default_ledger_path, remove_runs_before, state_folder
 from rd_import.settle import event_type_named
+from rd_import.watcher import SILENT, Watcher
 
 if TYPE_CHECKING:  # `check` without a ledger needs neither a database nor HTTP
-    from rd_import.forget import Forgotten
     from rd_import.ledger_store import Store
     from rd_import.plan import Standing
-    from rd_import.send import Sending
     from rd_import.session import Session
     from rd_import.unknowns import UnknownEvent
     from rd_import.values import RunResult
@@ -42,45 +39,6 @@ Asker = Callable[["Sequence[UnknownEvent]"], "Sequence[tuple[UnknownEvent, str, 
 """Gives an event, its decision and the reason, for each that is decided."""
 
 MOST_DAYS = 3650
-LOG = logging.getLogger("rd_import")
-
-
-class Watcher:
-    """Sees a run on its way. This one is silent and lets everything pass."""
-
-    def says(self, text: str) -> None:
-        """Hear a sentence about the run; contact data is never in it."""
-        LOG.info(text)
-
-    def begins_ledger(self, name: str) -> None:
-        """Hear that a new ledger begins: nothing sent before is known in it."""
-        LOG.info("a new ledger begins at %s", name)
-
-    def sees(self, shown: Preview, session: Session | None, *, sends: bool) -> None:
-        """See the preview, of what account and ledger it is, and whether it comes before sending."""
-
-    def approves(self, shown: Preview, account: Account) -> None:
-        """Let the run begin to send, or raise what ends it."""
-
-    @contextlib.contextmanager
-    def accompanies(
-        self, events: int, interval_s: float, wake: Callable[[], None]
-    ) -> Iterator[tuple[Callable[[], bool], Callable[[Sending], None]]]:
-        """Be there while a run sends.
-
-        Args:
-            events: How many may go.
-            interval_s: Seconds between requests, as the account's pace has it.
-            wake: Has the wish to stop asked for at once.
-
-        Yields:
-            What tells whether to stop after what is in flight, and what is told of the progress.
-        """
-        del events, interval_s, wake
-        yield (lambda: False), (lambda _: None)
-
-
-SILENT = Watcher()
 
 
 class SystemClock:
@@ -310,113 +268,6 @@ def resolve(
             started=clock.now(),
             clock=clock,
         )
-
-
-def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
-    """Give every run of a ledger, the newest first; none where there is no ledger yet.
-
-    Raises:
-        LedgerError: The ledger cannot be used.
-    """
-    from rd_import.ledger import Ledger
-    from rd_import.ledger_rows import from_us
-
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            return []
-    with Ledger.open(store) as opened:
-        return [
-            {
-                "run_id": one["run"],
-                "event_type": one["event_type"],
-                "account": one["scope"],
-                "started_at": from_us(one["started_us"]),
-                "finished_at": from_us(one["finished_us"]),
-                "running": opened.is_running(one["run"]),
-                "states": json.loads(one["states"]) if one["states"] else None,
-                "audit": one["audit_path"],
-                "undecided": _undecided(one["states"], one["audit_path"]),
-            }
-            for one in opened.runs()
-        ]
-
-
-def _undecided(states: str | None, audit: str) -> int:
-    """Count a run's unknown rows about which nobody decided yet; all of them where its audit is gone."""
-    from rd_import.audit import undecided_rows
-
-    unknown = int(json.loads(states).get("unknown", 0)) if states else 0
-    found = undecided_rows(place_of(audit)) if unknown else 0
-    return unknown if found is None else found
-
-
-def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None) -> dict[str, int]:
-    """Have a ledger take over what audits know, open ones too; give the number of keys by audit.
-
-    Raises:
-        ExportError: One is no audit.
-        LedgerError: The ledger cannot be used.
-    """
-    from rd_import.audit import keys_of_audit
-    from rd_import.ledger import Ledger
-
-    with Ledger.open(ledger_store(ledger)) as opened:
-        changed = {}
-        for path in map(place_of, audits):
-            facts, known = keys_of_audit(path)
-            changed[str(path)] = opened.join(opened.account(facts["rd_import.scope"]), known)
-        return changed
-
-
-def check_ledger(
-    audits: Sequence[Path | str] = (), *, ledger: Path | str | None = None
-) -> list[str]:
-    """Name what contradicts itself in a ledger, and what audits hold that it does not.
-
-    Raises:
-        JobError: There is no ledger.
-        LedgerError: It cannot be used.
-    """
-    from rd_import.ledger import Ledger
-    from rd_import.ledger_check import differences
-
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as opened:
-        return differences(opened, [place_of(one) for one in audits])
-
-
-def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
-    """Erase a person from the ledger and the files that it knows of, and import nothing of theirs again.
-
-    Raises:
-        JobError: There is no ledger, the address is none, or a run is sending.
-        LedgerError: The ledger cannot be used.
-    """
-    from rd_import.forget import forget as forget_person
-    from rd_import.ledger import Ledger
-
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as opened:
-        return forget_person(opened, email, now=SystemClock().now())
-
-
-def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
-    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
-
-    Both fail on the same cells of the same frame; `rdstation_events.event_type.failure_code` names the reason.
-
-    Raises:
-        JobError: There is no such type.
-    """
-    found = event_type_named(event_type.upper(), ())
-    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
 # --- what the entry points share

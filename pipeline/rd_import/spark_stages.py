@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from rd_import import pipeline
 from rd_import.errors import NothingSent
-from rd_import.importer import SILENT, SystemClock, open_session
+from rd_import.importer import SystemClock, open_session
 from rd_import.job import Delivery, Job
 from rd_import.key_line import KeyLine, Lost
 from rd_import.ledger import Ledger
@@ -30,6 +30,7 @@ from rd_import.plan import Decisions, hinders
 from rd_import.send import Rules, Sender
 from rd_import.settle import column_of_an_event
 from rd_import.values import ROW, PlannedEvent
+from rd_import.watcher import SILENT
 from rdstation_events import EVENT_TYPES
 from rdstation_events.event_type import EventType
 

@@ -15,7 +15,8 @@ from rd_import.cells import DEFAULT_ZONE, DURATIONS, CellFormat, bare_amount
 from rd_import.mapping_file import Rule
 from rd_import.values import Finding
 from rd_import.written_dates import TIMESTAMP, usual
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 OUTWEIGHED: Final = 20  # one cell against so many is that cell's own flaw
 POINT: Final = "point"
