@@ -3,8 +3,9 @@
 import polars as pl
 import pytest
 
+from rd_import.feed import in_common, match_columns
 from rd_import.mapping_file import Mapping, parse_mapping
-from rd_import.match import in_common, match, match_columns
+from rd_import.match import match
 from rd_import.rules import texts
 from rd_import.values import ROW, ExportFacts, RowGroup
 from rdstation_events import EVENT_TYPES

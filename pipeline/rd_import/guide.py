@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from rd_import.catalogue import translate
 from rd_import.errors import JobError
@@ -12,7 +12,8 @@ from rd_import.layout import Line, Look, laid_out
 from rd_import.messages import advice, plain, say
 from rd_import.names import near_types
 from rdstation_events import EVENT_TYPES, REMOVED_TYPES
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 
 def type_named(name: str) -> EventType:
@@ -25,6 +26,20 @@ def type_named(name: str) -> EventType:
     if found is None:
         raise JobError("unknown_type", name=name, near=near_types(name))
     return found
+
+
+def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
+    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
+
+    Both fail on the same cells of the same frame; `rdstation_events.checks.failure_code` names the reason.
+
+    Raises:
+        JobError: There is no such type.
+    """
+    from rd_import.settle import event_type_named
+
+    found = event_type_named(event_type.upper(), ())
+    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
 def types_data() -> list[dict[str, Any]]:

@@ -160,11 +160,7 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
             yield say("preview.only_you", question=plain(messages.question(found)))
     if preview.to_send:
         yield say("preview.now")
-    if preview.past:
-        chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
-        yield say(chosen, count=preview.past, days=preview.max_age_days)
-    elif not preview.dated and preview.to_send:
-        yield say("preview.undated")
+    yield from _ages(preview)
     yield from _consent(preview)
     if preview.repeats:
         yield say("preview.repeats", count=preview.repeats)
@@ -187,6 +183,17 @@ def _consent(preview: Preview) -> Iterator[str]:
         category, _, status = legal_base.partition(" ")
         known = status if status in {"granted", "declined"} else "other"
         yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
+
+
+def _ages(preview: Preview) -> Iterator[str]:
+    """Say how many events are old, and of how many that is unknown."""
+    if preview.past:
+        chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
+        yield say(chosen, count=preview.past, days=preview.max_age_days)
+    elif not preview.dated:
+        yield say("preview.undated")
+    if preview.undated:
+        yield say("preview.some_undated", count=preview.undated)
 
 
 def _file_lines(preview: Preview) -> Iterator[Line]:

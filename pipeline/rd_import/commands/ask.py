@@ -22,7 +22,7 @@ from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rd_import.pipeline import Draft
+    from rd_import.draft import Draft
     from rd_import.preview import Preview
 
 CONTACTS_ASKED_TWICE = 1000
