@@ -219,6 +219,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "no column feeds it: --rename {field}=COLUMN; or, to send no items, take their lines out of what "
         "rd-import map writes"
     ),
+    "preview.cause_alone": ("{count:n} row: {what}", "{count:n} rows: {what}"),
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",
     "preview.first": "first: {places}",

@@ -294,10 +294,12 @@ def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
 
 def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
+    key = "preview.cause_alone"
     if cause.column and f"`{cause.column}`" not in what:
+        key = "preview.cause"
         what = say("preview.column", column=plain(messages.fed_by(cause.column)), what=what)
     values = ", ".join(f'"{plain(value)}"' for value in cause.values if value)
-    text = say("preview.cause", count=cause.rows, what=what)
+    text = say(key, count=cause.rows, what=what)
     yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
     key = "preview.first" if cause.rows > len(cause.places) else "preview.places"
     yield Line(say(key, places=plain(_places(cause.places))), "    ")
