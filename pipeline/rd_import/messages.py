@@ -886,9 +886,9 @@ def proof(text: str) -> str:
     """Say in the language in use why a row is in its state; what is no sentence of ours is the server's own."""
     for template, pattern in _proof_patterns():
         if (found := pattern.fullmatch(text)) is not None:
-            return fill(
-                translate(template), {name: proof(one) for name, one in found.groupdict().items()}
-            )
+            facts = found.groupdict().items()
+            shown = {name: number(int(one)) if one.isdigit() else proof(one) for name, one in facts}
+            return fill(translate(template), shown)
     return text
 
 
