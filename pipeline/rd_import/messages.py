@@ -604,6 +604,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "`price` is {value}, and the items with the freight make {limit}",
         "discounts, taxes and fees explain it, a missing item too; it goes as it is",
     ),
+    "GARBLED_TEXT": (
+        "`{field}` holds text that was damaged before it was exported, such as {value}",
+        "export again as UTF-8, or mend it where it is kept; it goes as it is",
+    ),
     "ROWS_WITHOUT_ITEMS": (
         "the event has {value} rows, and no column of the file feeds `line_items`: the further rows bring no item",
         "if the rows are items, say which columns are theirs: --rename line_items.product_title=COLUMN and so on",
