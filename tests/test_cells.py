@@ -613,7 +613,7 @@ def test_a_legal_word_is_read_in_any_case() -> None:
     ("name", "garbled"),
     [
         ("JoÃ£o", True),
-        ("Zé d'Ã\x81vila", True),
+        ("d'Ã\x81vila", True),
         ("Dâ€™Ávila", False),  # half of it is right, so nobody can say
         ("Donâ€™t", True),
         ("Jo\ufffdo", True),

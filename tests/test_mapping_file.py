@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from command_line import ROOT, tool
+from rd_import.claims import takes
 from rd_import.errors import JobError
-from rd_import.feed import takes
 from rd_import.mapping_file import (
     Filter,
     Lookup,

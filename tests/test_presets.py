@@ -8,7 +8,8 @@ import pytest
 
 from command_line import tool
 from conftest import REAL_EXPORTS, Command
-from rd_import.feed import match_columns, takes
+from rd_import.claims import takes
+from rd_import.feed import match_columns
 from rd_import.job import Job
 from rd_import.mapping_file import Mapping, Rule
 from rd_import.names import folded

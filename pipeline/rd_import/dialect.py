@@ -156,7 +156,7 @@ def find_dialect(
         len(text[:before].encode(known.codec if ascii_safe else "utf-8", "surrogateescape")),
         text[:before].count(end) + 1,
         has_header,
-        trial.records[first].width + _bare_tail(trial, first)
+        trial.records[first].width + _bare_tail(trial.records[first:], trial.width)
         if has_header and trial.records
         else trial.width,
         known.settled,
@@ -403,6 +403,7 @@ def _scored(delimiter: str, style: _Style, records: tuple[_Record, ...]) -> _Tri
     width = max(widths, key=lambda one: (widths[one], one == first, one))
     lone = _title_lines(records, width)
     agreeing = sum(one.width == width for one in records[lone:])
+    agreeing += bool(_bare_tail(records[lone:], width))
     return _Trial(
         delimiter,
         style,
@@ -422,14 +423,14 @@ def _title_lines(records: Sequence[_Record], width: int) -> int:
     return 0
 
 
-def _bare_tail(trial: _Trial, header: int) -> int:
-    """Count the delimiters that end every row and not the header: nothing stands behind them."""
-    names = trial.records[header].width
-    more = trial.width - names
-    rows = [one for one in trial.records[header + 1 :] if one.cells]
-    if more <= 0 or any(len(one.cells) != trial.width or any(one.cells[names:]) for one in rows):
+def _bare_tail(records: Sequence[_Record], width: int) -> int:
+    """Count the delimiters that end every row and not the header before them: nothing stands behind them."""
+    names = records[0].width if records else 0
+    rows = [one for one in records[1:] if one.cells]
+    if not 0 < names < width or not rows:
         return 0
-    return more
+    bare = all(one.width == width and not any(one.cells[names:]) for one in rows)
+    return width - names if bare else 0
 
 
 def _narrower_header(before: Sequence[_Record]) -> int:

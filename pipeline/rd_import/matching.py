@@ -92,3 +92,20 @@ class Matching:
                 if one.field not in seen:
                     seen.add(one.field)
                     yield one
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A column that a second file adds.
+
+    Args:
+        field: The field that it feeds.
+        column: Its name in the rows.
+        words: Which column of which file it is.
+        asked: The mapping says so; else it feeds the field only where the export itself does not.
+    """
+
+    field: str
+    column: str
+    words: str
+    asked: bool
