@@ -1,9 +1,12 @@
-"""Names of columns: which of them mean the same, whatever their accents, case and separators. Pure."""
+"""Names of columns and types: which mean the same, whatever their accents, case and separators. Pure."""
 
+import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+from rdstation_events import CURRENT_TYPES
 
 BROKEN: Final = ("Ã", "Â", "â€")
 """What UTF-8 looks like once it was read as cp1252."""
@@ -59,3 +62,10 @@ class Names:
     def has(self, names: Iterable[str]) -> bool:
         """Tell whether all these columns are there."""
         return all(self.find(name) is not None for name in names)
+
+
+def near_types(name: str) -> tuple[str, ...]:
+    """Name an event type that may have been meant."""
+    wanted = name.upper()
+    within = [one for one in CURRENT_TYPES if wanted in one] if len(wanted) > 3 else []
+    return tuple((within or difflib.get_close_matches(wanted, CURRENT_TYPES, n=1, cutoff=0.7))[:1])
