@@ -269,6 +269,17 @@ def test_a_price_beside_items_is_theirs_and_not_the_orders() -> None:
     )
 
 
+def test_an_amount_beside_items_that_does_not_say_whose_it_is_is_asked_about() -> None:
+    columns = ("Pedido", "E-mail", "Moeda", "Produto", "Qtd", "Preço")
+    with pytest.raises(JobError) as caught:
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
+    assert "--rename price=Preço --rename line_items.price=Preço" in str(caught.value)
+    alone = matching_of(
+        "ECOMMERCE_ORDER_PAID", ("Pedido", "E-mail", "Moeda", "total_items", "Preço")
+    )
+    assert alone.fields["price"] == "Preço"
+
+
 def test_items_without_what_every_item_needs_are_asked_about() -> None:
     columns = ("order_id", "email", "currency", "total", "sku", "quantity")
     with pytest.raises(JobError, match=r"`line_items.product_title`, `line_items.price`,"):

@@ -22,11 +22,13 @@ class Aliases:
     Args:
         fields: Name as `names.folded` writes it → the fields that it was met for.
         ambiguous: Names that mean one field here and another one there: proposed, never mapped unasked.
+        amounts: Names that do not say of what the amount is: the order's, or an item's where the file has items.
         rank: How good a name is, 0 the best: a column feeds a field only where no other has a better name for it.
     """
 
     fields: Mapping[str, tuple[str, ...]]
     ambiguous: frozenset[str]
+    amounts: frozenset[str]
     rank: Mapping[str, int]
 
 
@@ -45,7 +47,7 @@ def aliases() -> Aliases:
         for names in tables:
             _add(fields, names)
         rank |= dict.fromkeys(fields.keys() - rank.keys(), tier)
-    return Aliases(fields, frozenset(found["ambiguous"]), rank)
+    return Aliases(fields, frozenset(found["ambiguous"]), frozenset(found["amounts"]), rank)
 
 
 def _removed_names() -> dict[str, list[str]]:

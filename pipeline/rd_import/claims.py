@@ -59,7 +59,7 @@ class Claims:
         """Take columns that bear a field's own name; where case or marks differ, those that mean nothing else."""
         ambiguous = aliases().ambiguous
         for column in self._facts.columns:
-            if self._may_be_an_items(column):
+            if column in OR_OF_AN_ITEM and self._may_be_an_items(column, column):
                 self.proposed |= {column: column, OR_OF_AN_ITEM[column]: column}
             elif takes(self._type, column):
                 self.give(column, Rule(column=column), NAME)
@@ -67,16 +67,15 @@ class Claims:
             same = self._names.find(name)
             if same is None:
                 continue
-            if folded(name) in ambiguous or self._may_be_an_items(name):
+            if folded(name) in ambiguous or self._may_be_an_items(name, same):
                 self.proposed[name] = same
             else:
                 self.give(name, Rule(column=same), NAME)
 
-    def _may_be_an_items(self, name: str) -> bool:
+    def _may_be_an_items(self, name: str, column: str) -> bool:
         """Tell whether a column of an event's field would hold the same of an item: `price` beside sku and quantity."""
         part = OR_OF_AN_ITEM.get(name)
-        column = self._names.find(name)
-        if part is None or column is None or not takes(self._type, part):
+        if part is None or not takes(self._type, part):
             return False
         others = [one for one in self._facts.columns if one != column]
         fed = self.rules.get(part)
@@ -112,7 +111,9 @@ class Claims:
             fields = [one for one in known.fields.get(name, ()) if one in wanted]
             if "#" in column:
                 fields = [one for one in fields if one not in TITLES]
-            if len(fields) == 1 and name not in known.ambiguous:
+            if name in known.amounts and self._may_be_an_items("price", column):
+                self.proposed |= {"price": column, OR_OF_AN_ITEM["price"]: column}
+            elif len(fields) == 1 and name not in known.ambiguous:
                 claims.setdefault(fields[0], []).append(column)
             else:
                 self.proposed |= {one: column for one in fields if one not in self.proposed}

@@ -665,6 +665,7 @@ FINDINGS: Final[Mapping[str, Text]] = {
     "decimal": "decimal mark of `{column}`: {value}",
     "dates": "dates of `{column}`: {value}",
     "timezone": "time zone of times that name none: {value}",
+    "zone_of_column": "time zone of `{column}`: {value}",
     "phones": "phones without a country code are of {value}",
 }
 """What a finding is about → what the preview says of it."""
@@ -716,6 +717,7 @@ EVIDENCE: Final[Mapping[str, Text]] = {
         "{count:n} cells have the same year at the end and many days before it, such as {examples}",
     ),
     "day_is_month": "day and month are the same in every cell, such as {examples}",
+    "column_names_it": "its name says so",
     "file_names_no_zone": (
         "{unzoned:n} time of the file names none",
         "{unzoned:n} times of the file name none",
