@@ -749,7 +749,7 @@ def test_the_probe_finds_out_how_an_account_behaves_and_it_is_held_to(
     sandbox.behaviour = Behaviour(
         bad_event=variant, batch_refuses_ecommerce=refuses, refused_contacts=(POISON,)
     )
-    monkeypatch.setattr("rd_import.cli._terminal", lambda: Person(sandbox))
+    monkeypatch.setattr("rd_import.commands.ask.open_terminal", lambda: Person(sandbox))
     probed = rd_import("probe", "tester@example.com", "--json")
     assert probed.code == 0
     facts = {name: probed.json[name] for name in ("names_index", "partial", "ecommerce_in_batch")}
@@ -790,7 +790,7 @@ def test_a_probe_that_gets_no_real_answer_learns_nothing(
     sandbox.behaviour = Behaviour(
         bad_event="partial", faults=(Fault("status", status=status, at=(1,)),)
     )
-    monkeypatch.setattr("rd_import.cli._terminal", lambda: Person(sandbox))
+    monkeypatch.setattr("rd_import.commands.ask.open_terminal", lambda: Person(sandbox))
     done = rd_import("probe", "tester@example.com", "--json")
     assert done.code in {1, 4}
     sandbox.behaviour = Behaviour()
@@ -800,7 +800,7 @@ def test_a_probe_that_gets_no_real_answer_learns_nothing(
 def test_a_probe_with_a_wrong_token_ends_in_4(
     rd_import: Command, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rd_import.cli._terminal", lambda: Person(sandbox))
+    monkeypatch.setattr("rd_import.commands.ask.open_terminal", lambda: Person(sandbox))
     monkeypatch.setenv("RD_IMPORT_TOKEN", "wrong")
     assert rd_import("probe", "tester@example.com").code == 4
     assert sandbox.events() == []

@@ -377,7 +377,7 @@ def test_a_late_acceptance_beats_the_decision_of_a_person_who_looked_before(
             )
         return "a person"
 
-    monkeypatch.setattr("rd_import.cli.getpass.getuser", late_answer)
+    monkeypatch.setattr("getpass.getuser", late_answer)
     resolved = rd_import("resolve", done.json["run_id"], "--resend", "--why", "not there", "--json")
     assert "accepted meanwhile" in resolved.err
     assert (resolved.code, resolved.json["states"].get("unknown")) == (0, None)

@@ -26,7 +26,8 @@ from rd_import.catalogue import (
     speak,
     translate,
 )
-from rd_import.cli import HELP_TEXTS, main
+from rd_import.cli import main
+from rd_import.commands.help import HELP_TEXTS
 from rd_import.errors import JobError
 
 ORDERS = SAMPLE_DATA / "orders.csv"
@@ -188,10 +189,15 @@ def test_a_run_in_portuguese_leaves_reasons_in_portuguese(tmp_path: Path) -> Non
     assert "use um destes" in (tmp_path / "a.rejected.csv").read_text("utf-8")
 
 
-@pytest.mark.parametrize("module", ["cli", "terminal", "probe"])
+PACKAGE = ROOT / "pipeline" / "rd_import"
+PRINTING = ["cli.py", "terminal.py", "probe.py"]
+PRINTING += sorted(f"commands/{path.name}" for path in (PACKAGE / "commands").glob("*.py"))
+
+
+@pytest.mark.parametrize("module", PRINTING)
 def test_no_text_stands_where_it_is_printed(module: str) -> None:
     """A sentence in the code that prints it would be English for everyone; it belongs into `screen_texts.py`."""
-    tree = ast.parse((ROOT / "pipeline" / "rd_import" / f"{module}.py").read_text("utf-8"))
+    tree = ast.parse((PACKAGE / module).read_text("utf-8"))
     printed = [
         word.value
         for call in ast.walk(tree)
@@ -278,7 +284,7 @@ def test_what_is_printed_beside_facts_is_from_the_catalogue(
 
 
 def test_every_command_has_an_example_that_can_be_typed() -> None:
-    from rd_import.cli import EXAMPLES, cli
+    from rd_import.commands.help import EXAMPLES, cli
 
     commands = {
         name if path is cli else f"ledger {name}": command

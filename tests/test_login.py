@@ -132,7 +132,7 @@ def test_a_code_can_be_pasted(
         back = clicked(address, APPROVE)
         return back if whole_address else parse_qs(urlsplit(back).query)["code"][0]
 
-    monkeypatch.setattr("rd_import.cli._terminal", lambda: Typed(paste))
+    monkeypatch.setattr("rd_import.commands.ask.open_terminal", lambda: Typed(paste))
     assert rd_import("login", "--paste").code == 0
     assert server.refreshes == 1
 
@@ -140,7 +140,9 @@ def test_a_code_can_be_pasted(
 def test_a_code_works_once(
     rd_import: Command, server: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rd_import.cli._terminal", lambda: Typed(lambda: "used-or-made-up"))
+    monkeypatch.setattr(
+        "rd_import.commands.ask.open_terminal", lambda: Typed(lambda: "used-or-made-up")
+    )
     done = rd_import("login", "--paste")
     assert done.code == 4
     assert "did not take the code (HTTP 401)" in done.err

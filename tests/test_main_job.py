@@ -255,7 +255,7 @@ def test_without_a_terminal_sending_needs_yes(
 ) -> None:
     """A wrong send reaches real people, so nobody sends by accident; nothing is read before."""
     monkeypatch.setenv("RD_IMPORT_TOKEN", "a-token")
-    monkeypatch.setattr("rd_import.cli.Path.open", _no_terminal)
+    monkeypatch.setattr("pathlib.Path.open", _no_terminal)
     done = rd_import(save(tmp_path / "orders.csv", orders({})), *TYPE)
     assert done.code == 2
     assert "--yes" in done.err

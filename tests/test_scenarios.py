@@ -115,7 +115,7 @@ def test_a_scenario_ends_as_it_says_once_the_account_was_probed(
     scenario = Scenario.load(name)
     with Sandbox(behaviour=scenario.behaviour, clock=time_passes.now) as server:
         point_at(server, monkeypatch, renews=True)
-        monkeypatch.setattr("rd_import.cli._terminal", lambda: Person(server))
+        monkeypatch.setattr("rd_import.commands.ask.open_terminal", lambda: Person(server))
         probed = rd_import("probe", TESTER, "--ledger", tmp_path / "ledger.db", "--json")
         assert probed.code == 0
         events, posts = len(server.events()), len(server.requests())

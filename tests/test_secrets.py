@@ -19,7 +19,7 @@ import requests
 
 from command_line import environment, start
 from conftest import Command
-from rd_import.cli import cli
+from rd_import.commands.help import cli
 from rd_import.run_folder import private_file
 from rd_import.sandbox import Behaviour, Fault, Sandbox
 from rig import TYPE, Row, orders, save, time_passes

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from command_line import ROOT
-from rd_import.cli import cli
+from rd_import.commands.help import cli
 
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
 

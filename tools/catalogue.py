@@ -15,7 +15,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
 from rd_import.catalogue import CLICK_MODULES, LANGUAGES, catalogue_path
-from rd_import.cli import HELP_TEXTS
+from rd_import.commands.help import HELP_TEXTS
 from rd_import.messages import every_text
 from rd_import.presets import presets
 from rd_import.sandbox.page_texts import PAGE

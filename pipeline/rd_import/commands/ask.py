@@ -1,0 +1,142 @@
+"""The questions asked at the terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from rd_import import messages
+from rd_import.catalogue import translate
+from rd_import.errors import JobError
+from rd_import.job import Account, Job
+from rd_import.layout import Line, Look, laid_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rd_import.pipeline import Draft
+    from rd_import.preview import Preview
+
+CONTACTS_ASKED_TWICE = 1000
+
+
+def open_terminal() -> TextIO:
+    """Open the person's terminal, also when stdin is a pipe.
+
+    Raises:
+        JobError: There is none.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
+        return sys.stdin
+    try:
+        return Path("CON" if os.name == "nt" else "/dev/tty").open(encoding="utf-8")
+    except OSError as error:
+        raise JobError("needs_yes") from error
+
+
+def open_terminal_if(*, needed: bool) -> TextIO | None:
+    """Open the person's terminal; where it is not needed, only if it is what the command reads from anyway.
+
+    Raises:
+        JobError: It is needed, and there is none.
+    """
+    if needed:
+        return open_terminal()
+    return sys.stdin if sys.stdin is not None and sys.stdin.isatty() else None
+
+
+def answer_to(terminal: TextIO, question: str) -> str:
+    """Ask on the terminal, and give what was typed."""
+    lines = (Line(line) for line in question.rstrip().split("\n"))
+    click.echo(f"{laid_out(lines, Look.of(sys.stderr))} ", nl=False, err=True)
+    return terminal.readline()
+
+
+def agrees(terminal: TextIO, question: str) -> bool:
+    """Ask a question that yes or no answers."""
+    return is_yes(answer_to(terminal, messages.say("ask.yes_or_no", question=question)))
+
+
+def is_yes(typed: str) -> bool:
+    """Tell whether what was typed means yes, in any of the languages."""
+    return typed.strip().lower() in {"y", "yes", "s", "sim"}
+
+
+def with_type(job: Job, terminal: TextIO | None) -> Job:
+    """Let the person choose among the types that the file's header can feed, if nothing tells the type."""
+    if terminal is None or job.said.event_type or job.said.type_by or "-" in job.exports:
+        return job
+    from rd_import.guide import type_named
+    from rd_import.settle import feasible_types
+
+    known = feasible_types(job)
+    if not known:
+        return job
+    for number, name in enumerate(known, start=1):
+        line = Line(f"{name:<28} {translate(type_named(name).summary)}", f"{number:>3} ")
+        click.echo(laid_out([line], Look.of(sys.stderr)), err=True)
+    answer = answer_to(terminal, messages.say("map.ask_type")).strip()
+    picked = answer.isdigit() and 0 < int(answer) <= len(known)
+    return replace(job, event_type=known[int(answer) - 1] if picked else answer.upper())
+
+
+def with_answers(job: Job, found: Draft, terminal: TextIO) -> Job:
+    """Ask about columns that may be meant, and about required fields that nothing feeds."""
+    renames, constants = dict(job.renames), dict(job.constants)
+    renames |= {
+        name: column
+        for name, column in found.proposed.items()
+        if agrees(terminal, messages.say("map.ask_proposed", column=column, field=name))
+    }
+    for name in found.missing:
+        if name in renames:
+            continue
+        answer = answer_to(terminal, messages.say("map.ask_missing", field=name)).strip()
+        if answer.startswith("="):
+            constants[name] = answer[1:].strip()
+        elif answer:
+            renames[name] = answer
+    return replace(job, renames=renames, constants=constants)
+
+
+def confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
+    """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    from rd_import.terminal import destination_of, reminder_text
+
+    click.echo(reminder_text(shown, look=Look.of(sys.stderr)), err=True)
+    many = shown.contacts > CONTACTS_ASKED_TWICE
+    question = messages.say(
+        "ask.number" if many else "ask.send",
+        count=shown.to_send,
+        contacts=shown.contacts,
+        destination=destination_of(account.base_url),
+    )
+    answer = answer_to(terminal, question)
+    return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else is_yes(answer)
+
+
+def decisions(chosen: Sequence[Any], why: str | None) -> list[tuple[Any, str, str]]:
+    """Show each unknown event with its contact and the consequence of each decision, and ask."""
+    from rd_import.terminal import unknown_event_text, unknown_events_text
+
+    terminal, look = open_terminal(), Look.of(sys.stderr)
+    click.echo(unknown_events_text(chosen, look=look), err=True)
+    words = {"r": "resend", "l": "left", "d": "left", "c": "confirmed"}  # d: deixar
+    decisions = []
+    for at, event in enumerate(chosen, start=1):
+        click.echo(unknown_event_text(event, at, len(chosen), look=look), err=True)
+        decision = words.get(answer_to(terminal, messages.say("resolve.ask")).strip().lower()[:1])
+        if decision is None:
+            continue
+        reason = why
+        if not reason:
+            given = answer_to(terminal, messages.say("resolve.why")).strip()
+            reason = given or messages.say("resolve.looked")
+        decisions.append((event, decision, reason))
+    return decisions

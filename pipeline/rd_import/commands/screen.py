@@ -1,0 +1,84 @@
+"""What people and machines see of a command: sentences, JSON, the closing screen, the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rd_import import messages
+from rd_import.commands.words import as_named
+from rd_import.errors import RdImportError
+from rd_import.layout import Line, Look, laid_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rd_import.report import Report
+    from rd_import.values import RunResult
+
+JSON_VERSION = 1
+LOG = logging.getLogger("rd_import")
+
+
+def say(text: str) -> None:
+    """Print a sentence to a person, apart from what a program reads."""
+    if text:
+        lines = (Line(messages.plain(line)) for line in text.splitlines())
+        click.echo(laid_out(lines, Look.of(sys.stderr)), err=True)
+
+
+def print_json(**facts: object) -> None:
+    """Print JSON in which nothing moves a cursor, should a person look at it."""
+    given = {"schema_version": JSON_VERSION, **facts}
+    click.echo(json.dumps(given, ensure_ascii=False, default=str).translate(messages.JSON_CONTROL))
+
+
+def show(
+    result: RunResult, given: dict[str, Any], *, again: Callable[..., str] | None = None
+) -> None:
+    """Print how a run ended.
+
+    Args:
+        result: How.
+        given: The words of the command.
+        again: Writes the command of an import with some of its words changed.
+    """
+    from rd_import.terminal import result_text
+
+    report = _report_of(result)
+    if not given["as_json"]:
+        command = again and (lambda path: again(files=(str(path),)))
+        run = as_named(result.run_id, given)
+        look = Look.of(sys.stdout)
+        click.echo(result_text(result, report=report, run=run, command=command, look=look))
+        if again and given["in_sandbox"]:
+            send = again(in_sandbox=False)
+            practised = messages.say("hint", hint=messages.say("result.practised", command=send))
+            click.echo(laid_out([Line(practised, style="title")], look))
+        return
+    print_json(**result.as_dict() | {"report": report and str(report.path)})
+
+
+def _report_of(result: RunResult) -> Report | None:
+    """Write the report of a run; that it cannot be written does not undo the run."""
+    from rd_import.report import write_report
+
+    if result.audit_path is None:
+        return None
+    try:
+        return write_report(result.audit_path)
+    except RdImportError as error:
+        say(str(error))
+        return None
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Write warnings to stderr; with `verbose`, what each request came to as well."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(logging.INFO if verbose else logging.WARNING)
