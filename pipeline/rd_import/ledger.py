@@ -893,7 +893,7 @@ class Ledger:
         return None
 
     def faults(self) -> Iterator[str]:
-        """Name what contradicts itself: damaged pages, keys held by closed requests or noted twice, requests without keys."""
+        """Name what contradicts itself: damaged pages, keys of closed requests or told twice, requests without keys."""
         with self._reading() as connection:
             for line in self.store.damage(connection):
                 yield say("check.damaged", what=line)

@@ -150,7 +150,7 @@ LINE_COLUMNS = (
 _HEAD: Final = sa.literal_column(KEY_HEAD, sa.LargeBinary)
 _OF_KEY: Final = (
     keys.c.account == sa.bindparam("of"),
-    _HEAD == sa.bindparam("head", type_=keys.c.event_key.type),
+    _HEAD.in_([sa.bindparam("head", type_=keys.c.event_key.type)]),
     keys.c.event_key == sa.bindparam("key"),
 )
 _UPDATE_LINE = (
@@ -174,6 +174,7 @@ _UPDATE_LINE = (
         }
     )
 )
+_SELECT_PLACE = sa.select(keys.c.line).where(*_OF_KEY)
 INSERT_CLAIMED = sa.insert(keys).values(
     account=sa.bindparam("of"),
     event_key=sa.bindparam("key"),
@@ -219,9 +220,20 @@ def _looked_up(
     wanted: Sequence[bytes],
     select: Callable[[int], sa.Select[Any]],
 ) -> Iterator[Any]:
-    # In the order of the index, so that one page is found once: half the time of random order.
+    """Read lines where they are likely to be, then find the others by the index, in its order."""
     among = set(wanted)
-    for part in in_parts(sorted(wanted)):
+    rest = set(wanted)
+    for part in in_parts(wanted) if len(wanted) >= LOOKUP_KEYS else ():
+        # What was sent in the order of this input lies in it: a fifth of the time of finding each.
+        first = {"of": account, "head": part[0][:8], "key": part[0]}
+        line = _executed(connection, _SELECT_PLACE, [first]).scalar()
+        if line is not None:
+            near = {"of": account, "first": line, "last": line + len(part) - 1}
+            for row in _executed(connection, select(0), [near]).fetchall():
+                if row[0] in among:
+                    rest.discard(row[0])
+                    yield row
+    for part in in_parts(sorted(rest)):
         size = next(size for size in _PART_SIZES if size >= len(part))
         filled = [*part, *[part[-1]] * (size - len(part))]  # a key asked for twice is found once
         heads = dict(zip(_HEAD_NAMES, (key[:8] for key in filled), strict=False))
@@ -234,6 +246,11 @@ _HEAD_NAMES: Final = tuple(f"head{at}" for at in range(LOOKUP_KEYS))
 
 
 def _among(size: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Give the condition that a line is of one of so many keys, or, for 0, in a range of lines."""
+    if not size:
+        kind = keys.c.line.type
+        first, last = sa.bindparam("first", type_=kind), sa.bindparam("last", type_=kind)
+        return keys.c.account == sa.bindparam("of"), keys.c.line.between(first, last)
     names = [sa.bindparam(name, type_=keys.c.event_key.type) for name in _HEAD_NAMES[:size]]
     return keys.c.account == sa.bindparam("of"), _HEAD.in_(names)
 

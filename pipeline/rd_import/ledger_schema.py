@@ -122,7 +122,7 @@ keys = sa.Table(
     sa.Column("refused_sha", sa.LargeBinary),  # content that RD Station refused last
     sa.Column("run", sa.Text),  # that claimed the key first
     sa.Column("claimed_us", sa.BigInteger),  # when
-    sa.Index("keys_by_head", "account", sa.text(KEY_HEAD)),
+    sa.Index("keys_by_head", sa.text(KEY_HEAD)),
 )
 resolutions = sa.Table(
     "resolutions",
