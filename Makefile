@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV_LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 WORKERS ?= auto
 
-.PHONY: help dev demo test test-all lint format catalogue gallery pictures lock bench fuzz wheel sandbox
+.PHONY: help dev demo test test-all lint format catalogue schema gallery pictures lock bench fuzz wheel sandbox
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ format: $(VENV)/dev.stamp ## format the code and sort its imports
 
 catalogue: $(VENV)/dev.stamp ## bring the translations' entries up to date
 	$(BIN)/python tools/catalogue.py
+
+schema: $(VENV)/dev.stamp ## write the JSON Schema of mapping files again, for editors
+	$(BIN)/python tools/mapping_schema.py
 
 gallery: $(VENV)/dev.stamp ## run each documented failure, and write docs/gallery.md from the screens
 	$(BIN)/python tools/gallery.py

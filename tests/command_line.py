@@ -1,11 +1,13 @@
-"""Runs the installed command as a person would, with its state in a folder of the test."""
+"""Runs the installed command as a person would, its state in a folder of the test, and loads the makefile's scripts."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 SAMPLE_DATA = ROOT / "sample_data"
@@ -53,3 +55,13 @@ def start(
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
+
+
+def tool(name: str) -> ModuleType:
+    """Load one of the scripts in `tools/`."""
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

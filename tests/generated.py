@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 Cells = dict[str, Any]
 

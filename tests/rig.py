@@ -56,7 +56,7 @@ def time_passes(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
         return wait_really(exchange, seconds)
 
     monkeypatch.setattr(ThreadedExchange, "wait", wait)
-    monkeypatch.setattr("rd_import.pipeline.SystemClock", lambda: clock)
+    monkeypatch.setattr("rd_import.importer.SystemClock", lambda: clock)
     return clock
 
 

@@ -262,9 +262,27 @@ def test_a_time_without_a_zone_is_local(wall: datetime, fraction: str, zone: str
         ("2019-03-15T15:00:00.05Z", datetime(2019, 3, 15, 15, 0, 0, 50_000, tzinfo=UTC)),
         ("2018-01-15 12:00:00", datetime(2018, 1, 15, 14, tzinfo=UTC)),  # summer time
         ("2018-02-17 23:30:00", datetime(2018, 2, 18, 1, 30, tzinfo=UTC)),  # the first of two
+        ("12 de março de 2026 14:05 hs.", datetime(2026, 3, 12, 17, 5, tzinfo=UTC)),
+        ("quinta-feira, 12 de novembro de 2026", datetime(2026, 11, 12, 3, tzinfo=UTC)),
+        ("5 de set. de 2026 às 14h05", datetime(2026, 9, 5, 17, 5, tzinfo=UTC)),
+        ("Nov 12, 2026, 10:22:01 PM", datetime(2026, 11, 13, 1, 22, 1, tzinfo=UTC)),
+        ("Jul-25-26", datetime(2026, 7, 25, 3, tzinfo=UTC)),
+        ("25-dic-2026 13:00:00", datetime(2026, 12, 25, 16, tzinfo=UTC)),
+        ("Sat, 14 Mar 2026 14:00:00 +0000", datetime(2026, 3, 14, 14, tzinfo=UTC)),
+        (
+            "Sat Mar 14 2026 14:00:00 GMT-0300 (Brasilia Standard Time)",
+            datetime(2026, 3, 14, 17, tzinfo=UTC),
+        ),
+        ("2026-03-14T14:00:00-03:00[America/Sao_Paulo]", datetime(2026, 3, 14, 17, tzinfo=UTC)),
+        ("2026-03-14 10:00:00 BRT", datetime(2026, 3, 14, 13, tzinfo=UTC)),
+        ("2026-11-20 10:00:00 PST", datetime(2026, 11, 20, 18, tzinfo=UTC)),
+        ("1773586422", datetime(2026, 3, 15, 14, 53, 42, tzinfo=UTC)),
+        ("1773586422123", datetime(2026, 3, 15, 14, 53, 42, 123_000, tzinfo=UTC)),
+        ("20260315", datetime(2026, 3, 15, 3, tzinfo=UTC)),
+        ("20260315142233", datetime(2026, 3, 15, 17, 22, 33, tzinfo=UTC)),
     ],
 )
-def test_times_as_brazilian_exports_write_them(cell: str, instant: datetime) -> None:
+def test_times_as_exports_write_them(cell: str, instant: datetime) -> None:
     assert one("CALL_FINISHED", "call_started_at", cell) == instant
 
 
@@ -292,8 +310,13 @@ def test_a_day_whose_midnight_never_was_begins_at_one(day: str) -> None:
         "2026-03-15 10:00:00 +24:00",
         "2026-03-15 10:00 -0360",
         "2026-03-15T10:00:00+99:99",
-        "2026-03-15T10:00:00 BRT",
-        "1773586422",
+        "2026-03-15T10:00:00 XYZ",
+        "2026-03-15T10:00:00 BRT+1",
+        "31 de fevereiro de 2026",
+        "5 de brumário de 2026",
+        "março de 2026",
+        "0011987654",
+        "20261301",
         "2018-11-04 00:30:00",
         "9999-12-31T23:59:59-03:00",
         "9999-12-31 23:59:59 -03:00",

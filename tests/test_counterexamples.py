@@ -16,11 +16,15 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import Command
-from rd_import import audit, pipeline, send
+from rd_import import audit, send
+from rd_import.errors import LedgerError
+from rd_import.importer import SystemClock
 from rd_import.key_line import Fact, KeyLine, Lost, Policy
 from rd_import.ledger import Claim, Decision, Ledger
 from rd_import.ledger_rows import Mark, write_lines
 from rd_import.ledger_store import SqliteStore
+from rd_import.plan import unsent
+from rd_import.run_folder import RunFolder
 from rd_import.sandbox import Sandbox
 from rd_import.send import Sending
 from rd_import.values import PlannedEvent
@@ -364,7 +368,7 @@ def c20_a_process_stops_when_its_ledger_is_replaced(stage: Stage) -> list[str]:
     _put_a_copy_in_its_place(stage.ledger.store)
     try:
         run_to_end(a)
-    except pipeline.LedgerError:
+    except LedgerError:
         return []
     return [f"{network.started} requests were made, the last ones written into the void"]
 
@@ -575,15 +579,13 @@ def test_c21_what_another_run_is_sending_is_unknown_and_not_unsent(
     file = save(tmp_path / "orders.csv", orders({}))
     ledger_path = tmp_path / "ledger.db"
     with Ledger.open(ledger_path) as other:
-        now = pipeline.SystemClock().now()
+        now = SystemClock().now()
         other.start_process("another", "run A", now=now)
         taken = rd_import("check", file, *TYPE, "--json", "--keep")
-        folder = pipeline.RunFolder.open(
-            tmp_path / "state" / "rd-import" / "runs" / taken.json["run_id"]
-        )
+        folder = RunFolder.open(tmp_path / "state" / "rd-import" / "runs" / taken.json["run_id"])
         folder.keep_contacts(other.secret)
         account = other.account(f"sandbox {sandbox.instance}")
-        [planned] = pipeline.unsent(folder, other, account, now=now, policy=Policy())
+        [planned] = unsent(folder, other, account, now=now, policy=Policy())
         other.claim(Mark("request A", account, "run A", "another", 1), [planned], now=now)
         done = rd_import(file, *TYPE, "--json", "--ledger", ledger_path)
         assert done.json["states"] == ({"unknown": 1} if rule == "holds" else {"not_sent": 1})

@@ -231,6 +231,27 @@ def test_the_flag_answers_the_question(
     assert done.audit[0]["source_timestamp"].month == month
 
 
+def test_a_year_of_two_digits_shows_by_the_many_days_before_it(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """`13/03/26` fits two orders; a file full of them would be one day in each of many years."""
+    days = (f"{day}/03/26 às 10:00" for day in range(13, 19))
+    path = save(tmp_path / "orders.csv", orders(*({"event_timestamp": one} for one in days)))
+    done = rd_import(path, *TYPE, "--json", "--past", "send")
+    assert [row["source_timestamp"].date().isoformat() for row in done.audit] == [
+        f"2026-03-{day}" for day in range(13, 19)
+    ]
+
+
+def test_events_without_a_readable_date_are_counted(tmp_path: Path, rd_import: Command) -> None:
+    """A spreadsheet made numbers of the dates: nobody can say how old these orders are, and the preview says so."""
+    dates = ("46138", "ontem", "2026-11-20")
+    path = save(tmp_path / "orders.csv", orders(*({"event_timestamp": one} for one in dates)))
+    shown = checked(rd_import, path, "--past", "send").json["preview"]
+    assert shown["undated"] == 2
+    assert "2 events have no date" in rd_import("check", path, *TYPE, "--past", "send").out
+
+
 def test_the_same_day_either_way_is_no_question(tmp_path: Path, rd_import: Command) -> None:
     path = save(tmp_path / "orders.csv", orders({"event_timestamp": "09/09/2026"}))
     assert checked(rd_import, path, "--past", "send").code == 0
@@ -272,6 +293,19 @@ def test_the_zone_of_times_that_name_none_is_said(tmp_path: Path, rd_import: Com
         "assumed",
         "--timezone",
     )
+
+
+@pytest.mark.parametrize("zone", ["Bad/Zone", "America", "../UTC"])
+@pytest.mark.parametrize("command", ["check", "map"])
+def test_a_zone_that_is_none_is_refused_and_kept_in_no_mapping(
+    command: str, zone: str, tmp_path: Path, rd_import: Command
+) -> None:
+    """`America` is a folder of the time zone database."""
+    path = save(tmp_path / "a.csv", orders({}))
+    done = rd_import(command, path, *TYPE, "--timezone", zone)
+    assert done.code == 2
+    assert f"there is no time zone `{zone}`" in done.err
+    assert not path.with_suffix(".toml").exists()
 
 
 # --- properties ---

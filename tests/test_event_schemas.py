@@ -20,7 +20,9 @@ import pytest
 
 import rdstation_events
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
-from rdstation_events.event_type import EMAIL, URL, EventType, FieldSpec, failure_code
+from rdstation_events.checks import EMAIL, URL, failure_code
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 CATALOGUE = {
     entry["event_type"]: entry

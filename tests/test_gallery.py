@@ -1,23 +1,11 @@
 """The gallery is true: every screen in it is what the command prints."""
 
-import importlib.util
 import re
-from types import ModuleType
 
 import pytest
 
-from command_line import ROOT
+from command_line import ROOT, tool
 from rd_import.messages import ERRORS
-
-
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gallery", ROOT / "tools" / "gallery.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 PAGE = (ROOT / "docs" / "gallery.md").read_text("utf-8")
 SCREENS = re.findall(
@@ -28,7 +16,7 @@ SCREENS = re.findall(
 @pytest.mark.slow
 def test_the_gallery_is_what_the_command_prints() -> None:
     """`make gallery` writes it again."""
-    assert tool().written() == PAGE
+    assert tool("gallery").written() == PAGE
 
 
 @pytest.mark.parametrize(("title", "code", "screen"), SCREENS, ids=[one[0] for one in SCREENS])

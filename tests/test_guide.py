@@ -70,7 +70,7 @@ def test_there_is_no_template_of_a_type_that_has_ended(rd_import: Command) -> No
 def test_a_mapping_is_proposed_from_a_real_export(shop: Path, rd_import: Command) -> None:
     """What is certain is written, what is not is a comment, and what is missing is named."""
     done = rd_import("map", shop, "--type", "ECOMMERCE_ORDER_PAID", "--json")
-    assert done.json["missing"] == ["identifier", "price"]
+    assert done.json["missing"] == ["identifier", "price", "line_items.price"]
     assert done.json["proposed"] == {"price": "Amount", "line_items.price": "Amount"}
     text = (shop.parent / "shop.toml").read_text(encoding="utf-8")
     said = parse_mapping(text, "shop.toml")
@@ -120,7 +120,7 @@ def test_on_a_terminal_the_mapping_asks_what_is_not_certain(shop: Path, tmp_path
         [sys.executable, *words, "ECOMMERCE_ORDER_PAID"],
         stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ,
     )  # fmt: skip
-    os.write(leader, b"n\ny\nOrder Nr\n")
+    os.write(leader, b"n\ny\nOrder Nr\nUnit\n")
     _, err = process.communicate(timeout=60)
     os.close(leader)
     os.close(follower)
@@ -129,6 +129,7 @@ def test_on_a_terminal_the_mapping_asks_what_is_not_certain(shop: Path, tmp_path
     said = read_mapping(shop.with_suffix(".toml"))
     assert said.fields["price"].column == "Amount"
     assert said.fields["identifier"].column == "Order Nr"
+    assert said.fields["line_items.price"].column == "Unit"
 
 
 def test_what_a_mapping_keeps_answers_what_a_file_leaves_open(

@@ -1,7 +1,6 @@
 """Every text exists in both languages, and the person's language is found and used."""
 
 import ast
-import importlib.util
 import io
 import re
 import shlex
@@ -9,13 +8,12 @@ import string
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 
-from command_line import ROOT, SAMPLE_DATA, rd_import
+from command_line import ROOT, SAMPLE_DATA, rd_import, tool
 from rd_import import catalogue, messages
 from rd_import.catalogue import (
     LANGUAGES,
@@ -35,15 +33,6 @@ ORDERS = SAMPLE_DATA / "orders.csv"
 
 COUNT = {("count", ":n"), ("nargs", ":"), ("len_value", ":")}
 """What the form for one may say in a word."""
-
-
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("catalogue_tool", ROOT / "tools" / "catalogue.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def entries(language: str) -> list[Message]:
@@ -69,7 +58,7 @@ def placeholders(text: str) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("language", LANGUAGES[1:])
 def test_a_catalogue_holds_every_text_and_no_other(language: str) -> None:
     """`make catalogue` adds what is missing and takes out what is gone; then msgstr is to be written by hand."""
-    assert catalogue_path(language).read_text("utf-8") == tool().updated(language)
+    assert catalogue_path(language).read_text("utf-8") == tool("catalogue").updated(language)
 
 
 @pytest.mark.parametrize("language", LANGUAGES[1:])

@@ -408,3 +408,19 @@ def test_orders_in_the_form_of_a_removed_type_are_sent_as_its_successor(
     [order] = payloads(sandbox)
     assert order["identifier"] == "7"
     assert [one["product_id"] for one in order["line_items"]] == ["P1", "P2"]  # type: ignore[attr-defined]
+
+
+def test_rows_of_one_order_that_bring_no_item_are_named(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """Nothing in the file says what the second row is for, so a person should look before it goes."""
+    path = tmp_path / "orders.csv"
+    path.write_text(
+        "identifier,email,currency,price,total_items,lote\n"
+        "1,ana@example.com,BRL,10.00,1,a\n1,ana@example.com,BRL,10.00,1,b\n2,bia@example.com,BRL,5.00,1,c\n",
+        "utf-8",
+    )
+    shown = rd_import("check", path, "--type", "ECOMMERCE_ORDER_PAID", "--json").json["preview"]
+    [cause] = shown["problems"]
+    assert (cause["code"], cause["rows"], cause["fatal"]) == ("ROWS_WITHOUT_ITEMS", 1, False)
+    assert shown["events"] == 2

@@ -4,12 +4,15 @@ import polars as pl
 import pytest
 
 from rd_import.errors import JobError
+from rd_import.feed import match_columns
 from rd_import.mapping_file import Mapping, Rule
-from rd_import.match import Matching, match, match_columns
+from rd_import.match import match
+from rd_import.matching import Matching
 from rd_import.values import ROW, ExportFacts, RowGroup
 from rdstation_events import EVENT_TYPES
 
 SALE = ("email", "funnel_name", "value")
+ITEM = tuple(f"line_items.{part}" for part in ("product_title", "price", "quantity"))
 
 
 def matching_of(
@@ -143,8 +146,8 @@ def test_legal_bases_may_come_as_one_json_column() -> None:
 
 
 def test_the_number_of_items_need_not_be_a_column_where_quantities_are() -> None:
-    columns = ("email", "identifier", "currency", "price", "line_items.quantity")
-    assert matching_of("ECOMMERCE_ORDER_PAID", columns).derivable == ("total_items",)
+    columns = ("email", "identifier", "currency", "price", *ITEM)
+    assert "total_items" in matching_of("ECOMMERCE_ORDER_PAID", columns).derivable
 
 
 def test_without_quantities_the_number_of_items_is_missing() -> None:
@@ -156,7 +159,8 @@ def test_a_nested_list_of_items_becomes_one_line_per_item() -> None:
     """The order's own cells are repeated, as a CSV with one row per item would hold them."""
     columns = ("email", "identifier", "currency", "price", "total_items", "items.sku", "items.n")
     renames = {"line_items.sku": "items.sku", "line_items.quantity": "items.n"}
-    matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames)
+    rest = {"line_items.product_title": "Item", "line_items.price": "9"}
+    matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames, constants=rest)
     items = pl.Series(
         [[{"sku": "A", "n": "1"}, {"sku": " B ", "n": ""}], [], None],
         dtype=pl.List(pl.Struct({"sku": pl.String, "n": pl.String})),
@@ -183,7 +187,8 @@ def test_a_nested_list_of_items_becomes_one_line_per_item() -> None:
 def test_items_cannot_come_from_two_nested_columns() -> None:
     columns = ("email", "identifier", "currency", "price", "total_items", "a.sku", "b.n")
     renames = {"line_items.sku": "a.sku", "line_items.quantity": "b.n"}
-    matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames)
+    rest = {"line_items.product_title": "Item", "line_items.price": "9"}
+    matching = matching_of("ECOMMERCE_ORDER_PAID", columns, renames, constants=rest)
     nested: dict[str, pl.Series | list[str | None]] = {
         name: pl.Series([[{part: "1"}]], dtype=pl.List(pl.Struct({part: pl.String})))
         for name, part in (("a", "sku"), ("b", "n"))
@@ -221,6 +226,70 @@ def test_two_columns_for_one_field_are_proposed_and_not_mapped() -> None:
     assert set(matching.fields) == {"email", "funnel_name"}
     with pytest.raises(JobError, match="--rename email=Correo"):
         matching_of("SALE", ("Correo", "E-mail do cliente", "funnel_name"))
+
+
+@pytest.mark.parametrize(
+    "column", ["Buyer Email", "buyer-email", "E-mail do comprador", "Contact e-mail"]
+)
+def test_the_e_mail_of_whoever_buys_is_known_by_the_words_it_is_put_together_of(
+    column: str,
+) -> None:
+    assert matching_of("SALE", (column, "funnel_name")).fields["email"] == column
+
+
+@pytest.mark.parametrize(
+    "column", ["Seller email", "Agent e-mail", "Email status", "E-mail do afiliado"]
+)
+def test_the_e_mail_of_somebody_else_is_not_the_contacts(column: str) -> None:
+    with pytest.raises(JobError, match="no column for `email`"):
+        matching_of("SALE", (column, "funnel_name"))
+
+
+def test_a_better_name_goes_before_a_weaker_one() -> None:
+    """Many tables have an id of each row beside the number of the order, and it is the number that makes the order."""
+    columns = ("email", "id", "Order number", "currency", "price", "total_items")
+    assert matching_of("ECOMMERCE_ORDER_PAID", columns).fields["identifier"] == "Order number"
+    alone = tuple(one for one in columns if one != "Order number")
+    assert matching_of("ECOMMERCE_ORDER_PAID", alone).fields["identifier"] == "id"
+
+
+def test_a_price_beside_items_is_theirs_and_not_the_orders() -> None:
+    """Each row of such a file has the price of its item, and none of them is the total of an order of several."""
+    columns = ("order_id", "email", "currency", "product_id", "product_name", "quantity", "price")
+    with pytest.raises(JobError, match="no column for `price`,") as caught:
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
+    assert "--rename price=COLUMN" in str(caught.value)
+    with_total = matching_of("ECOMMERCE_ORDER_PAID", (*columns, "Order total"))
+    assert with_total.fields["line_items.price"] == "price"
+    assert with_total.fields["price"] == "Order total"
+    with_unit = matching_of("ECOMMERCE_ORDER_PAID", (*columns, "Unit price"))
+    assert (with_unit.fields["price"], with_unit.fields["line_items.price"]) == (
+        "price",
+        "Unit price",
+    )
+
+
+def test_items_without_what_every_item_needs_are_asked_about() -> None:
+    columns = ("order_id", "email", "currency", "total", "sku", "quantity")
+    with pytest.raises(JobError, match=r"`line_items.product_title`, `line_items.price`,"):
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
+
+
+def test_a_number_of_items_is_not_their_name() -> None:
+    columns = (
+        "order_id",
+        "email",
+        "currency",
+        "total",
+        "Item #",
+        "Item name",
+        "quantity",
+        "unit price",
+    )
+    assert (
+        matching_of("ECOMMERCE_ORDER_PAID", columns).fields["line_items.product_title"]
+        == "Item name"
+    )
 
 
 def test_a_field_that_is_left_out_is_fed_by_nothing() -> None:

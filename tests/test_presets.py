@@ -1,17 +1,17 @@
 """Each preset is proved on its header and on made rows: it is recognised, and these events come out."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from command_line import tool
 from conftest import REAL_EXPORTS, Command
+from rd_import.claims import takes
+from rd_import.feed import match_columns
 from rd_import.job import Job
 from rd_import.mapping_file import Mapping, Rule
-from rd_import.match import match_columns, takes
 from rd_import.names import folded
 from rd_import.presets import Preset, fitting, presets, recognise
 from rd_import.read import find_exports
@@ -172,18 +172,8 @@ def test_a_header_is_recognised_whatever_its_case() -> None:
 
 def test_the_page_of_presets_is_written_from_them() -> None:
     """docs/presets.md: `python tools/presets_page.py` writes it."""
-    tool = page_tool()
-    assert tool.PAGE.read_text(encoding="utf-8") == tool.page()
-
-
-def page_tool() -> ModuleType:
-    place = Path(__file__).parents[1] / "tools" / "presets_page.py"
-    spec = importlib.util.spec_from_file_location("presets_page", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    presets_page = tool("presets_page")
+    assert presets_page.PAGE.read_text(encoding="utf-8") == presets_page.page()
 
 
 def gathered() -> dict[str, dict[str, Any]]:
@@ -194,7 +184,7 @@ def gathered() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.real
 def test_every_gathered_export_is_a_preset_or_listed_as_left_out() -> None:
-    left_out = "".join(page_tool().LEFT_OUT)
+    left_out = "".join(tool("presets_page").LEFT_OUT)
     known = {one.id for one in ALL} | {"shopify_orders_excel"}  # one preset for both
     assert [name for name in gathered() if name not in known and f"`{name}`" not in left_out] == []
     assert known - gathered().keys() == set()

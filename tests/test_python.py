@@ -22,7 +22,8 @@ from rd_import import importer
 from rd_import.frames import kept_frame
 from rd_import.sandbox import Sandbox
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES
-from rdstation_events.event_type import EventType, failure_code
+from rdstation_events.checks import failure_code
+from rdstation_events.event_type import EventType
 from rdstation_events.pandas_rows import DTYPES
 from rig import orders, save
 from test_event_schemas import failures, frame, good_row
@@ -39,7 +40,7 @@ def pandas_orders() -> pd.DataFrame:
 def bodies(exports: Any, **words: Any) -> list[bytes]:
     """What a job would send, event by event."""
     job = rd.Job(exports=exports, event_type=TYPE, **words)
-    folder = importer.pipeline.prepare(job, importer.pipeline.SystemClock())
+    folder = importer.pipeline.prepare(job, importer.SystemClock())
     try:
         return [body for events in folder.bodies() for body in events["body"].to_list()]
     finally:

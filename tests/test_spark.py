@@ -92,7 +92,7 @@ def test_a_cluster_prepares_what_one_machine_prepares_and_sends_it_once(
         ledger=postgres,
         audit_path=tmp_path / "audit.parquet",
     )
-    folder = importer.pipeline.prepare(job, importer.pipeline.SystemClock())
+    folder = importer.pipeline.prepare(job, importer.SystemClock())
     wanted = [one for events in folder.bodies() for one in events.to_dicts()]
     flawed = pl.concat(folder.problems()).filter(pl.col("fatal"))
     folder.remove()

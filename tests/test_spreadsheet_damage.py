@@ -118,6 +118,20 @@ def test_ids_keep_their_zeros_and_nineteen_digits(
     assert [one.event["payload"]["identifier"] for one in sandbox.events()] == ids
 
 
+@pytest.mark.parametrize("cell", ['="000123"', '"=""000123"""'], ids=["bare", "quoted"])
+def test_a_text_written_for_a_spreadsheet_is_that_text(
+    cell: str, tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """Programs write `="000123"` so that a spreadsheet keeps the zeros: the order's id is 000123."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        f"identifier,email,currency,price,total_items\n{cell},ana@example.com,BRL,10.00,1\n",
+        "utf-8",
+    )
+    rd_import(path, *TYPE)
+    assert [one.event["payload"]["identifier"] for one in sandbox.events()] == ["000123"]
+
+
 @pytest.mark.parametrize(
     ("cell", "decimal", "value"),
     [
@@ -128,6 +142,7 @@ def test_ids_keep_their_zeros_and_nineteen_digits(
         ("R$ -10,00", ",", -10.0),
         ("(1.234,50)", ",", -1234.5),
         ("12,50-", ",", -12.5),
+        ("'-12,50", ",", -12.5),
         ("US$ 1,258.54", ".", 1258.54),
         ("$1,258.54", ".", 1258.54),
         ("1 234,56 €", ",", 1234.56),

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from rd_import.feed import DERIVED
 from rd_import.mapping_file import Preset
-from rd_import.match import DERIVED
 from rd_import.presets import presets
 from rdstation_events import EVENT_TYPES
 

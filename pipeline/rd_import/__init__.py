@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rd_import.audit import read_audit
+    from rd_import.bookkeeping import add_audits, check_ledger, runs
     from rd_import.errors import (
         AccountError,
         ExportError,
@@ -27,25 +28,18 @@ if TYPE_CHECKING:
         RdImportError,
         ServiceError,
     )
-    from rd_import.importer import (
-        Watcher,
-        add_audits,
-        check,
-        check_ledger,
-        resolve,
-        resume,
-        run,
-        runs,
-        schema,
-    )
+    from rd_import.guide import schema
+    from rd_import.importer import check, resolve, resume, run
     from rd_import.job import Account, Delivery, Job, Threshold
     from rd_import.key_line import Policy
     from rd_import.preview import Preview
     from rd_import.report import write_report
     from rd_import.values import RunResult
+    from rd_import.watcher import Watcher
 
 _MODULES: Final = {
     "audit": ("read_audit",),
+    "bookkeeping": ("add_audits", "check_ledger", "runs"),
     "errors": (
         "AccountError",
         "ExportError",
@@ -55,22 +49,14 @@ _MODULES: Final = {
         "RdImportError",
         "ServiceError",
     ),
-    "importer": (
-        "Watcher",
-        "add_audits",
-        "check",
-        "check_ledger",
-        "resolve",
-        "resume",
-        "run",
-        "runs",
-        "schema",
-    ),
+    "guide": ("schema",),
+    "importer": ("check", "resolve", "resume", "run"),
     "job": ("Account", "Delivery", "Job", "Threshold"),
     "key_line": ("Policy",),
     "preview": ("Preview",),
     "report": ("write_report",),
     "values": ("RunResult",),
+    "watcher": ("Watcher",),
 }
 
 __all__ = [

@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from rd_import.auth import Credentials, Tokens, TokenStore, token_store
 from rd_import.errors import LedgerError, RdImportError, ServiceError
-from rd_import.importer import Watcher, check, resume, run
+from rd_import.importer import check, resume, run
 from rd_import.job import Account, Delivery, Job
 from rd_import.key_line import Policy
 from rd_import.mapping_file import read_mapping
@@ -31,6 +31,7 @@ from rd_import.run_folder import RunFolder, state_folder
 from rd_import.send import Sending
 from rd_import.service import RdStation
 from rd_import.values import RunResult
+from rd_import.watcher import Watcher
 from rdstation_events import api_facts
 
 REFUSED_BY_DEFAULT: Final = frozenset({"unknown", "refused"})

@@ -5,10 +5,11 @@ come from the schemas, so that files shaped for them feed the successor.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from rd_import.names import folded
 from rdstation_events import EVENT_TYPES, REMOVED_TYPES
@@ -21,10 +22,12 @@ class Aliases:
     Args:
         fields: Name as `names.folded` writes it → the fields that it was met for.
         ambiguous: Names that mean one field here and another one there: proposed, never mapped unasked.
+        weaker: Names that mean their field only where no other column has a better name for it.
     """
 
     fields: Mapping[str, tuple[str, ...]]
     ambiguous: frozenset[str]
+    weaker: frozenset[str]
 
 
 @cache
@@ -32,12 +35,34 @@ def aliases() -> Aliases:
     """Give all names that are known."""
     found = tomllib.loads(files("rd_import").joinpath("aliases.toml").read_text("utf-8"))
     fields: dict[str, tuple[str, ...]] = {}
-    for field, names in found["names"].items():
-        for name in names:
-            fields[name] = (*fields.get(name, ()), field)
+    for names in (found["names"], _removed_names()):
+        _add(fields, names)
+    better = frozenset(fields)
+    for names in (found["weaker"], _put_together(found["people"]), _put_together(found["items"])):
+        _add(fields, names)
+    return Aliases(fields, frozenset(found["ambiguous"]), frozenset(fields) - better)
+
+
+def _removed_names() -> dict[str, list[str]]:
+    """Give field → the columns of the removed types that became it."""
+    found: dict[str, list[str]] = {}
     for old in REMOVED_TYPES:
         removal = EVENT_TYPES[old].removed
         for field, column in removal.renames.items() if removal is not None else ():
-            name = folded(column)
+            found.setdefault(field, []).append(folded(column))
+    return found
+
+
+def _put_together(parts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Give field → names in each form with each word."""
+    forms: Mapping[str, list[str]] = parts["forms"]
+    return {
+        field: [form.replace("{of}", word) for form in ways for word in parts["words"]]
+        for field, ways in forms.items()
+    }
+
+
+def _add(fields: dict[str, tuple[str, ...]], names: Mapping[str, Iterable[str]]) -> None:
+    for field, known in names.items():
+        for name in known:
             fields[name] = tuple(dict.fromkeys((*fields.get(name, ()), field)))
-    return Aliases(fields, frozenset(found["ambiguous"]))

@@ -14,11 +14,12 @@ from typing import Final
 
 import polars as pl
 
-from rd_import.match import LEGAL_BASES_CELL
 from rd_import.nesting import read_json
-from rd_import.values import EVENT, KEY, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rd_import.values import EVENT, KEY, LEGAL_BASES_CELL, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
+from rd_import.written_dates import TIMESTAMP, usual
 from rdstation_events.checks import EMAIL, URL
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 DEFAULT_ZONE: Final = "America/Sao_Paulo"
 HOME: Final = "BR"  # the country of phones that name none
@@ -31,21 +32,15 @@ RFC_3339: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
     r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-ZONE: Final = r"(?<zone>[Zz]|UTC|GMT|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
-TIMESTAMP: Final = (
-    r"^(?<a>[0-9]{4}|[0-9]{1,2})[-/.](?<b>[0-9]{1,2})[-/.](?<c>[0-9]{4}|[0-9]{1,2})"
-    r"(?:(?:[Tt]|,?\s+)(?<hour>[0-9]{1,2})[:h](?<minute>[0-9]{2})(?::(?<second>[0-9]{2})(?:[.,](?<fraction>[0-9]{1,9}))?)?"
-    rf"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*{ZONE}?)?$"
-)
 CURRENCY: Final = r"(?:[A-Z]{0,3}\$|[€£¥]|BRL|USD|EUR|ARS|MXN|CLP|COP|PEN|UYU|CAD)"
 PLAIN_DIGITS: Final = r"^-?[0-9]+$"
 PLAIN_POINT: Final = r"^-?[0-9]+(?:\.[0-9]+)?$"
 AMOUNT: Final = (
-    rf"^\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*"
+    rf"^'?\(?\s*[-+−]?\s*(?:{CURRENCY}\s*)?[-+−]?\s*"
     rf"(?<digits>[0-9.,][0-9.,\s']*?)\s*{CURRENCY}?\s*-?\)?$"
 )
 ONE_SIGN: Final = r"^(?:[^()+−-]*[+−-]?[^()+−-]*|\([^()+−-]*\))$"  # `--1` and `(5` are no amounts
-NEGATIVE: Final = rf"^(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
+NEGATIVE: Final = rf"^'?(?:\(.*\)|\s*(?:{CURRENCY}\s*)?[-−].*|.*[0-9]\s*-)$"
 GROUPED: Final = r"^(?:[0-9]{1,3}(?:G[0-9]{3})+(?:D[0-9]*)?|[0-9]+(?:D[0-9]*)?|D[0-9]+)$"
 CLOCK: Final = r"^(?<h>[0-9]{1,4}):(?<m>[0-5][0-9]):(?<s>[0-5][0-9])$"
 TWO_PARTS: Final[Mapping[str, str]] = {
@@ -477,7 +472,7 @@ def timestamps(cells: pl.Series, form: CellFormat) -> pl.Series:
             ).dt.convert_time_zone("UTC")
         )
     parts = cells.to_frame().select(
-        pl.col(cells.name).str.extract_groups(TIMESTAMP).struct.unnest()
+        pl.lit(usual(cells)).str.extract_groups(TIMESTAMP).struct.unnest()
     )
     staged = parts.with_columns(
         *_date(form.dates), _clock().alias("clock"), _offset().alias("offset")

@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from rd_import.mapping_file import Filter
-from rd_import.match import Matching
+from rd_import.matching import Matching
 from rd_import.names import folded
 from rd_import.values import EVENT, FILTER, KEY, LOOKUP, PROBLEM_SCHEMA, ROW, TYPE, RowGroup
 from rdstation_events.event_type import EventType

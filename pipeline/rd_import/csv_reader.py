@@ -45,6 +45,9 @@ LOOKAHEAD: Final = 4
 LINE_COSTS: Final = 100  # bytes whose reading takes as long as beginning a line
 CR: Final = 13
 HIDDEN_CR: Final = "\udfff"  # no decoded text holds it
+FORMULA: Final = b'="'
+FORMULA_TEXT: Final = r'^="([^"]*)"$'
+"""What programs write so that a spreadsheet keeps a text as it is, such as the zeros of `="00012"`."""
 
 
 class Readable(Protocol):
@@ -225,7 +228,7 @@ class _Reading:
             if starts is not None and not flawed
             else b"".join(self._ended(block.record(i)) for i in keep[good].tolist())
         )
-        table = self._parse(data)
+        table = _texts(self._parse(data), formulas=FORMULA in data)
         if flawed:
             table = _spread(table, good)
         records = (
@@ -373,10 +376,11 @@ class _Reading:
         places: list[tuple[int, bytes]],
         problems: list[_Problem],
     ) -> SourceGroup:
+        table = pl.DataFrame(
+            rows, schema=dict.fromkeys(self.export.facts.columns, pl.String), orient="row"
+        )
         return self._group(
-            pl.DataFrame(
-                rows, schema=dict.fromkeys(self.export.facts.columns, pl.String), orient="row"
-            ),
+            _texts(table, formulas=any(FORMULA in record for _, record in places)),
             pa.array([record for _, record in places], type=pa.large_binary()),
             np.array([line for line, _ in places], dtype=np.int64),
             problems,
@@ -449,6 +453,11 @@ class _Reading:
         )
         columns = self.export.facts.columns
         return columns[len(cells) - 1] if 0 < len(cells) <= len(columns) else None
+
+
+def _texts(table: pl.DataFrame, *, formulas: bool) -> pl.DataFrame:
+    """Take the texts out of cells such as `="00012"`, where there are any."""
+    return table.with_columns(pl.all().str.replace(FORMULA_TEXT, "$1")) if formulas else table
 
 
 def _hide_lone_cr(line: str) -> str:

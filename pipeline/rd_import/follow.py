@@ -9,7 +9,7 @@ import polars as pl
 
 from rd_import import messages
 from rd_import.mapping import map_row, paths_of
-from rd_import.match import Matching
+from rd_import.matching import Matching
 from rd_import.rules import columns_of
 from rd_import.run_folder import RunFolder
 from rd_import.values import EVENT, ROW, RowGroup

@@ -4,13 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from rd_import.catalogue import translate
 from rd_import.errors import JobError
 from rd_import.messages import advice, plain, say
 from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 
 def type_named(name: str) -> EventType:
@@ -23,6 +24,20 @@ def type_named(name: str) -> EventType:
     if found is None:
         raise JobError("unknown_type", name=name, types=", ".join(CURRENT_TYPES))
     return found
+
+
+def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
+    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
+
+    Both fail on the same cells of the same frame; `rdstation_events.checks.failure_code` names the reason.
+
+    Raises:
+        JobError: There is no such type.
+    """
+    from rd_import.settle import event_type_named
+
+    found = event_type_named(event_type.upper(), ())
+    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
 def types_data() -> list[dict[str, Any]]:

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import fields, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rd_import import messages, pipeline
+from rd_import.begun import find_run, job_of_run, pending_run, unfinished_run, was_interrupted
 from rd_import.errors import AccountError, JobError
-from rd_import.follow import explanation
-from rd_import.job import Account, Delivery, Job, Threshold, is_loopback
+from rd_import.follow import Watched, explanation
+from rd_import.job import Account, Delivery, Job, is_loopback
 from rd_import.pace import Speed
 from rd_import.places import place_of
 from rd_import.preview import Preview, preview
+from rd_import.questions import questions, stands
 from rd_import.run_folder import RunFolder, default_ledger_path, remove_runs_before, state_folder
 from rd_import.settle import event_type_named
+from rd_import.watcher import SILENT, Watcher
 
 if TYPE_CHECKING:  # `check` without a ledger needs neither a database nor HTTP
-    from rd_import.forget import Forgotten
     from rd_import.ledger_store import Store
     from rd_import.plan import Standing
-    from rd_import.send import Sending
     from rd_import.session import Session
     from rd_import.unknowns import UnknownEvent
     from rd_import.values import RunResult
@@ -40,45 +39,14 @@ Asker = Callable[["Sequence[UnknownEvent]"], "Sequence[tuple[UnknownEvent, str, 
 """Gives an event, its decision and the reason, for each that is decided."""
 
 MOST_DAYS = 3650
-LOG = logging.getLogger("rd_import")
 
 
-class Watcher:
-    """Sees a run on its way. This one is silent and lets everything pass."""
+class SystemClock:
+    """The machine's own time."""
 
-    def says(self, text: str) -> None:
-        """Hear a sentence about the run; contact data is never in it."""
-        LOG.info(text)
-
-    def begins_ledger(self, name: str) -> None:
-        """Hear that a new ledger begins: nothing sent before is known in it."""
-        LOG.info("a new ledger begins at %s", name)
-
-    def sees(self, shown: Preview, session: Session | None, *, sends: bool) -> None:
-        """See the preview, of what account and ledger it is, and whether it comes before sending."""
-
-    def approves(self, shown: Preview, account: Account) -> None:
-        """Let the run begin to send, or raise what ends it."""
-
-    @contextlib.contextmanager
-    def accompanies(
-        self, events: int, interval_s: float, wake: Callable[[], None]
-    ) -> Iterator[tuple[Callable[[], bool], Callable[[Sending], None]]]:
-        """Be there while a run sends.
-
-        Args:
-            events: How many may go.
-            interval_s: Seconds between requests, as the account's pace has it.
-            wake: Has the wish to stop asked for at once.
-
-        Yields:
-            What tells whether to stop after what is in flight, and what is told of the progress.
-        """
-        del events, interval_s, wake
-        yield (lambda: False), (lambda _: None)
-
-
-SILENT = Watcher()
+    def now(self) -> datetime:
+        """Give the time, aware and in UTC."""
+        return datetime.now(UTC)
 
 
 def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
@@ -99,8 +67,9 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
         LedgerError: Ledger or run folder cannot be used.
     """
     from rd_import.audit import claim_audit_path, default_audit_path
+    from rd_import.conclude import refuse
 
-    clock = pipeline.SystemClock()
+    clock = SystemClock()
     started = clock.now()
     if job.said.event_type is not None:
         event_type_named(job.said.event_type, job.names)
@@ -117,17 +86,17 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
         if account.uses_api_key and folder.facts["event_types"] != ["CONVERSION"]:
             raise JobError("only_conversions", event_type=folder.facts["event_type"])
         session = stack.enter_context(open_session(replace(job, account=account), watcher))
-        earlier = pipeline.unfinished_run(folder, session.ledger, session.number)
+        earlier = unfinished_run(folder, session.ledger, session.number)
         if earlier is not None:
             unsent.close()
             folder, audit_path = earlier[0], named or earlier[1]
             watcher.says(messages.say("say.going_on", run=folder.run_id))
-        stand = pipeline.stands(job, folder, session.ledger, session.number, clock.now())
+        stand = stands(job, folder, session.ledger, session.number, clock.now())
         shown = _preview(job, folder, session, stand)
         watcher.sees(shown, session, sends=True)
         if not folder.rows:
             watcher.says(messages.say("say.no_rows"))
-        open_ones = pipeline.questions(job, folder, stand)
+        open_ones = questions(job, folder, stand)
         for one in open_ones:
             warns = practice and one.key != "open_questions"
             watcher.says(f"{one}\n{messages.say('say.practice')}" if warns else str(one))
@@ -135,9 +104,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
             open_ones = [one for one in open_ones if one.key == "open_questions"]
         if open_ones:
             why = str(open_ones[0]).partition("\n")[0]
-            return pipeline.refuse(
-                folder, audit_path=audit_path, started=started, clock=clock, why=why
-            )
+            return refuse(folder, audit_path=audit_path, started=started, clock=clock, why=why)
         watcher.approves(shown, account)
         unsent.pop_all()
         return _send(job, folder, audit_path, session, watcher, events=shown.to_send, stands=stand)
@@ -159,7 +126,7 @@ def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview
         ExportError: An input cannot be read.
         LedgerError: A ledger that is there cannot be used.
     """
-    clock = pipeline.SystemClock()
+    clock = SystemClock()
     _keep_no_longer(job, clock.now())
     folder = pipeline.prepare(job, clock)
     with contextlib.ExitStack() as unless_kept:
@@ -167,8 +134,8 @@ def check(job: Job, *, keep: bool = False, watcher: Watcher = SILENT) -> Preview
         with contextlib.ExitStack() as stack:
             session = _known_session(job, stack, watcher)
             ledger, number = (session.ledger, session.number) if session else (None, None)
-            stand = pipeline.stands(job, folder, ledger, number, clock.now())
-            open_ones = pipeline.questions(job, folder, stand)
+            stand = stands(job, folder, ledger, number, clock.now())
+            open_ones = questions(job, folder, stand)
             shown = replace(
                 _preview(job, folder, session, stand),
                 questions=tuple(str(one) for one in open_ones),
@@ -193,9 +160,12 @@ def explain(job: Job, row: int, *, watcher: Watcher = SILENT) -> dict[str, Any]:
     Raises:
         JobError: It cannot be done as asked, or there is no such row.
     """
-    folder, watched = pipeline.explain(job, row, pipeline.SystemClock())
+    watched = Watched(row)
+    folder = pipeline.prepare(job, SystemClock(), watched=watched)
     with contextlib.ExitStack() as stack:
         stack.callback(folder.remove)
+        if not 1 <= row <= folder.rows:
+            raise JobError("no_such_row", row=row, rows=folder.rows)
         session = _known_session(job, stack, watcher)
         ledger, number = (session.ledger, session.number) if session else (None, None)
         return explanation(folder, watched, ledger, number)
@@ -212,13 +182,13 @@ def resume(
     """
     how = how or Delivery()
     with open_session(how, watcher) as session:
-        folder, audit_path = _pending_run(session, run_id)
-        job = _job_of(folder, how)
+        folder, audit_path = pending_run(session, run_id, now=SystemClock().now())
+        job = job_of_run(folder, how)
         _refuse_open_questions(job, folder, session)
         if how.audit_path:
             audit_path = place_of(how.audit_path)
-        now = pipeline.SystemClock().now()
-        stand = pipeline.stands(job, folder, session.ledger, session.number, now)
+        now = SystemClock().now()
+        stand = stands(job, folder, session.ledger, session.number, now)
         events = stand.to_send(folder.events)
         return _send(job, folder, audit_path, session, watcher, events=events, stands=stand)
 
@@ -251,23 +221,24 @@ def resolve(
     Raises:
         JobError: There is no such run, nothing to decide, or no reason is given.
     """
+    from rd_import.conclude import conclude
     from rd_import.send import Sending
     from rd_import.unknowns import decide_all, unknown_events
 
     how = how or Delivery()
     with open_session(how, watcher) as session:
-        folder, audit_path = _find_run(session, run_id, needs_bodies=False)
+        folder, audit_path = find_run(session, run_id, now=SystemClock().now(), needs_bodies=False)
         withdraws = decision == "withdraw"
         ids = None if only is None else frozenset(only)
         chosen = unknown_events(folder, session.ledger, session.number, only=ids, decided=withdraws)
-        if not chosen and _was_interrupted(session, run_id):
+        if not chosen and was_interrupted(session, run_id):
             raise JobError("resolve_interrupted", run=run_id)
         if not chosen:
             raise JobError("nothing_to_resolve", run=run_id)
         if ask is None and not why:
             raise JobError("resolve_how")
         decisions = ask(chosen) if ask else [(event, decision, why) for event in chosen]
-        clock = pipeline.SystemClock()
+        clock = SystemClock()
         who = by or getpass.getuser()
         done = decide_all(session.ledger, session.number, decisions, by=who, now=clock.now())
         for event, refused in done.refused:
@@ -278,7 +249,7 @@ def resolve(
             files = messages.listed(one["path"] for one in folder.facts["exports"])
             watcher.says(messages.say("resolve.bodies_gone", files=files))
         if done.ordered and folder.has_bodies:
-            job = _job_of(folder, how)
+            job = job_of_run(folder, how)
             return _send(
                 job,
                 folder,
@@ -288,7 +259,7 @@ def resolve(
                 events=len(done.ordered),
                 only=done.ordered,
             )
-        return pipeline.conclude(
+        return conclude(
             folder,
             session.ledger,
             session.number,
@@ -297,113 +268,6 @@ def resolve(
             started=clock.now(),
             clock=clock,
         )
-
-
-def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
-    """Give every run of a ledger, the newest first; none where there is no ledger yet.
-
-    Raises:
-        LedgerError: The ledger cannot be used.
-    """
-    from rd_import.ledger import Ledger
-    from rd_import.ledger_rows import from_us
-
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            return []
-    with Ledger.open(store) as opened:
-        return [
-            {
-                "run_id": one["run"],
-                "event_type": one["event_type"],
-                "account": one["scope"],
-                "started_at": from_us(one["started_us"]),
-                "finished_at": from_us(one["finished_us"]),
-                "running": opened.is_running(one["run"]),
-                "states": json.loads(one["states"]) if one["states"] else None,
-                "audit": one["audit_path"],
-                "undecided": _undecided(one["states"], one["audit_path"]),
-            }
-            for one in opened.runs()
-        ]
-
-
-def _undecided(states: str | None, audit: str) -> int:
-    """Count a run's unknown rows about which nobody decided yet; all of them where its audit is gone."""
-    from rd_import.audit import undecided_rows
-
-    unknown = int(json.loads(states).get("unknown", 0)) if states else 0
-    found = undecided_rows(place_of(audit)) if unknown else 0
-    return unknown if found is None else found
-
-
-def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None) -> dict[str, int]:
-    """Have a ledger take over what audits know, open ones too; give the number of keys by audit.
-
-    Raises:
-        ExportError: One is no audit.
-        LedgerError: The ledger cannot be used.
-    """
-    from rd_import.audit import keys_of_audit
-    from rd_import.ledger import Ledger
-
-    with Ledger.open(ledger_store(ledger)) as opened:
-        changed = {}
-        for path in map(place_of, audits):
-            facts, known = keys_of_audit(path)
-            changed[str(path)] = opened.join(opened.account(facts["rd_import.scope"]), known)
-        return changed
-
-
-def check_ledger(
-    audits: Sequence[Path | str] = (), *, ledger: Path | str | None = None
-) -> list[str]:
-    """Name what contradicts itself in a ledger, and what audits hold that it does not.
-
-    Raises:
-        JobError: There is no ledger.
-        LedgerError: It cannot be used.
-    """
-    from rd_import.ledger import Ledger
-    from rd_import.ledger_check import differences
-
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as opened:
-        return differences(opened, [place_of(one) for one in audits])
-
-
-def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
-    """Erase a person from the ledger and the files that it knows of, and import nothing of theirs again.
-
-    Raises:
-        JobError: There is no ledger, the address is none, or a run is sending.
-        LedgerError: The ledger cannot be used.
-    """
-    from rd_import.forget import forget as forget_person
-    from rd_import.ledger import Ledger
-
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as opened:
-        return forget_person(opened, email, now=pipeline.SystemClock().now())
-
-
-def schema(event_type: str, frames: Literal["pandas", "polars"] = "pandas") -> Any:
-    """Give the pandera schema of an event type's rows, for frames of pandas or polars.
-
-    Both fail on the same cells of the same frame; `rdstation_events.event_type.failure_code` names the reason.
-
-    Raises:
-        JobError: There is no such type.
-    """
-    found = event_type_named(event_type.upper(), ())
-    return found.pandas_schema() if frames == "pandas" else found.polars_schema()
 
 
 # --- what the entry points share
@@ -447,7 +311,7 @@ def _send(
     only: frozenset[bytes] | None = None,
 ) -> RunResult:
     """Send what a run folder holds, or `only` these keys of it, and write the audit."""
-    clock = pipeline.SystemClock()
+    clock = SystemClock()
     session.service.ready()
     pace = _speed(job).pace(session.account)
     with watcher.accompanies(events, pace.interval_s, session.exchange.wake) as (
@@ -469,70 +333,6 @@ def _send(
             stands=stands,
             only=only,
         )
-
-
-def _pending_run(session: Session, run_id: str | None) -> tuple[RunFolder, Path]:
-    """Find the run to go on with and its audit: the named one, or the newest with rows left to send.
-
-    Raises:
-        JobError: There is none.
-    """
-    if run_id is not None:
-        return _find_run(session, run_id)
-    for one in session.ledger.runs():
-        states = json.loads(one["states"]) if one["states"] else {"not_sent": 1}
-        mine = one["account"] == session.number and not session.ledger.is_running(one["run"])
-        if mine and any(states.get(state) for state in ("not_sent", "deferred")):
-            return _find_run(session, one["run"])
-    raise JobError("nothing_to_resume", path=session.ledger.store.name)
-
-
-def _was_interrupted(session: Session, run_id: str) -> bool:
-    return any(one["run"] == run_id and not one["states"] for one in session.ledger.runs())
-
-
-def _find_run(
-    session: Session, run_id: str, *, needs_bodies: bool = True
-) -> tuple[RunFolder, Path]:
-    """Open a run's folder and name its audit; a kept preview that was never sent has no line in the ledger yet.
-
-    Raises:
-        JobError: There is no such run, it is of another account, is being sent, or its bodies are gone.
-    """
-    from rd_import.audit import default_audit_path
-
-    found = next((one for one in session.ledger.runs() if one["run"] == run_id), None)
-    kept = Path(run_id) if Path(run_id).is_dir() else state_folder() / "runs" / run_id
-    if found is None and not kept.is_dir():
-        raise JobError("no_such_run", run=run_id, path=session.ledger.store.name)
-    if found is None:
-        folder = RunFolder.open(kept)
-        first = folder.facts["exports"][0]["path"]
-        return folder, default_audit_path(first, pipeline.SystemClock().now())
-    if found["account"] != session.number:
-        raise JobError("other_account", run=run_id, scope=found["scope"])
-    if session.ledger.is_running(run_id):
-        raise JobError("is_running", run=run_id)
-    folder = RunFolder.open(Path(found["folder"]))
-    if needs_bodies and not folder.has_bodies:
-        raise JobError("bodies_gone", run=run_id)
-    return folder, place_of(found["audit_path"])
-
-
-def _job_of(folder: RunFolder, how: Delivery) -> Job:
-    """Make the job of a run that is on disk: what shapes its events is settled, how it is sent is said anew."""
-    asked = folder.facts["asked"]
-    return Job(
-        exports=tuple(export["path"] for export in folder.facts["exports"]),
-        event_type=folder.facts["event_type"],
-        policy=replace(how.policy, send_changed=asked["send_changed"]),
-        past=asked["past"],
-        repeats=asked["repeats"],
-        max_age_days=asked["max_age_days"],
-        max_invalid=Threshold.parse(asked["max_invalid"]),
-        min_rows=asked["min_rows"],
-        **{one.name: getattr(how, one.name) for one in fields(Delivery) if one.name != "policy"},
-    )
 
 
 def _speed(how: Delivery) -> Speed:
@@ -598,7 +398,7 @@ def _refuse_open_questions(job: Job, folder: RunFolder, session: Session) -> Non
     """A preview that was kept and never sent is asked about like any other."""
     if folder.facts.get("decided") or is_loopback(session.account.base_url):
         return
-    now = pipeline.SystemClock().now()
-    stand = pipeline.stands(job, folder, session.ledger, session.number, now)
-    for one in pipeline.questions(job, folder, stand):
+    now = SystemClock().now()
+    stand = stands(job, folder, session.ledger, session.number, now)
+    for one in questions(job, folder, stand):
         raise one

@@ -12,9 +12,10 @@ from typing import Final
 import polars as pl
 
 from rd_import.cells import phones
+from rd_import.claims import certain_names
 from rd_import.errors import JobError
 from rd_import.mapping_file import Lookup
-from rd_import.match import LookedUp, certain_names
+from rd_import.matching import LookedUp
 from rd_import.names import Names
 from rd_import.values import LOOKUP, ExportFacts
 from rdstation_events.event_type import EventType

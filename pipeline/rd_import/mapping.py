@@ -17,7 +17,8 @@ from rd_import.values import (
     RowGroup,
     Sifted,
 )
-from rdstation_events.event_type import EventType, FieldSpec
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 ITEMS: Final = "line_items"
 LEGAL_BASES: Final = "legal_bases"

@@ -1,7 +1,7 @@
-"""The language of mapping files: each key declared once, the flaws of a text found, and the schema for editors.
+"""The language of mapping files: each key declared once, and the flaws of a text found.
 
 `LANGUAGE` declares every key: the reader checks a file by it, and the JSON Schema for editors (`mapping.schema.json`)
-is written from it.
+is written from it by `make schema`.
 """
 
 import difflib
@@ -81,7 +81,7 @@ TOGETHER: Final = {
 }  # fmt: skip
 """Keys that mean something beside another key only."""
 
-_RULE: Final = Key("rule", "A column's name, or a table that says how the field is fed.")
+A_RULE: Final = Key("rule", "A column's name, or a table that says how the field is fed.")
 _TYPE_VALUES: Final[Mapping[str, Key]] = {
     "column": Key("text", "The column that decides."),
     "values": Key("words", "The column's word → event type; case and accents do not matter."),
@@ -109,11 +109,11 @@ LANGUAGE: Final = Key(
                 "timezone": Key("text", "The zone of times that name none."),
             },
         ),
-        "fields": Key("any", "Field of the event → what feeds it.", of=_RULE),
+        "fields": Key("any", "Field of the event → what feeds it.", of=A_RULE),
         "fields_for": Key(
             "any",
             "Event type → fields that are fed otherwise for that type.",
-            of=Key("any", "Field → what feeds it.", of=_RULE),
+            of=Key("any", "Field → what feeds it.", of=A_RULE),
         ),
         "group": Key(
             "table",
@@ -409,56 +409,3 @@ def _inside(text: str, first: int, rest: Sequence[str | int]) -> int:
 def _dotted(name: str) -> Iterator[str]:
     for quoted, single, bare in re.findall(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)", name):
         yield quoted or single or bare
-
-
-# --- for editors ----------------------------------------------------------------------------------
-
-
-def json_schema(language: Key = LANGUAGE) -> dict[str, Any]:
-    """Write the language as a JSON Schema, which editors complete and check by."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "rd-import mapping file",
-        **_schema(language),
-        "$defs": {
-            "rule": {
-                "description": _RULE.about,
-                "anyOf": [
-                    {"type": "string", "minLength": 1},
-                    {
-                        "type": "object",
-                        "properties": {name: _schema(key) for name, key in RULE.items()},
-                        "additionalProperties": False,
-                        "oneOf": [{"required": [name]} for name in ONE_OF],
-                    },
-                ],
-            }
-        },
-    }
-
-
-def _schema(key: Key) -> dict[str, Any]:
-    kinds: dict[str, dict[str, Any]] = {
-        "text": {"type": "string"},
-        "texts": {"type": "array", "items": {"type": "string"}},
-        "flag": {"type": "boolean"},
-        "number": {"type": "number"},
-        "place": {"type": "integer", "minimum": 1},
-        "length": {"enum": [True, *key.options]},
-        "words": {"type": "object", "additionalProperties": {"type": "string"}},
-        "rule": {"$ref": "#/$defs/rule"},
-        "rules": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/rule"}},
-        "any": {"type": "object", "additionalProperties": _schema(key.of) if key.of else True},
-    }
-    about = {"description": key.about} if key.kind != "rule" else {}
-    if key.kind in {"table", "tables"}:
-        table = {
-            "type": "object",
-            "properties": {name: _schema(one) for name, one in key.keys.items()},
-            "additionalProperties": False,
-        }
-        if key.needs:
-            table["required"] = list(key.needs)
-        return {**about, **(table if key.kind == "table" else {"type": "array", "items": table})}
-    options = {"enum": list(key.options)} if key.options and key.kind == "text" else {}
-    return {**about, **kinds[key.kind], **options}

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from rd_import.mapping_file import FileFacts, Filter, Lookup, Rule, TypeBy
 from rd_import.mapping_file import Mapping as Said
-from rd_import.match import Matching
+from rd_import.matching import Matching
 from rd_import.messages import how, say
 from rdstation_events.event_type import EventType
 

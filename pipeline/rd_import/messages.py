@@ -604,6 +604,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "`price` is {value}, and the items with the freight make {limit}",
         "discounts, taxes and fees explain it, a missing item too; it goes as it is",
     ),
+    "ROWS_WITHOUT_ITEMS": (
+        "the event has {value} rows, and no column of the file feeds `line_items`: the further rows bring no item",
+        "if the rows are items, say which columns are theirs: --rename line_items.product_title=COLUMN and so on",
+    ),
     "ITEMS_CUT": (
         "the order has {value} items; {limit} of them are sent, as the mapping says",
         "nothing to do",
@@ -697,6 +701,10 @@ EVIDENCE: Final[Mapping[str, Text]] = {
     "no_day_above_12": (
         "{count:n} cell, {examples}, fits both orders",
         "{count:n} cells such as {examples} fit both orders",
+    ),
+    "one_year": (
+        "{count:n} cell with one year: {examples}",
+        "{count:n} cells have the same year at the end and many days before it, such as {examples}",
     ),
     "day_is_month": "day and month are the same in every cell, such as {examples}",
     "file_names_no_zone": (

@@ -70,6 +70,7 @@ class Preview:
     twins: int
     reasons: Mapping[str, int]
     dated: bool
+    undated: int  # events without a date that could be read, although one is mapped
     one_each: bool
     to_send: int  # events that nothing holds back as the ledger stands
     crowded: int  # contacts with more events here than `contact_limit`
@@ -164,6 +165,7 @@ def preview(
         twins=stands.twins,
         reasons=stands.reasons,
         dated=facts["dated"],
+        undated=_undated(folder) if facts["dated"] else 0,
         one_each=one_each,
         to_send=stands.to_send(folder.events),
         crowded=crowded,
@@ -215,6 +217,11 @@ def _by_type(folder: RunFolder) -> dict[str, int]:
         for name, count in events["event_type"].value_counts().iter_rows():
             found[name] += count
     return found
+
+
+def _undated(folder: RunFolder) -> int:
+    """Count the events of which nobody can say how old they are."""
+    return sum(events["source_timestamp"].null_count() for events in folder.planned())
 
 
 def _filtered(folder: RunFolder) -> dict[str, int]:

@@ -136,6 +136,10 @@ SCREENS: Final[Mapping[str, Text]] = {
         "{count:n} events are more than {days:1n} days old and are left out (--past skip)",
     ),
     "preview.undated": "no date is mapped, so how old the events are is unknown",
+    "preview.some_undated": (
+        "{count:n} event has no date, or none that can be read: how old it is, is unknown",
+        "{count:n} events have no date, or none that can be read: how old they are is unknown",
+    ),
     "preview.consent_granted": (
         "{count:n} event switches consent ON: legal basis {category}, {status}",
         "{count:n} events switch consent ON: legal basis {category}, {status}",

@@ -8,17 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 import polars.selectors as cs
 
+from rd_import.cells import DEFAULT_ZONE
 from rd_import.choose import Choice
 from rd_import.errors import ExportError, JobError, NothingSent
 from rd_import.export import Export
+from rd_import.feed import in_common, match_columns
 from rd_import.job import Job
 from rd_import.lookup import LookupTable, lookup_table
 from rd_import.mapping_file import Mapping, Preset, TypeBy
-from rd_import.match import Matching, in_common, match_columns
+from rd_import.matching import Matching
 from rd_import.names import Names, folded
 from rd_import.presets import recognise
 from rd_import.read import find_exports, read
@@ -72,6 +75,33 @@ class Plan:
             if one.rule.sum
         )
 
+    def id_column(self, export: int) -> str | None:
+        """Name a file's column that holds the ids of events, where it is one column."""
+        matching = self.matchings[export]
+        if matching.group_by:
+            return matching.group_by[0] if len(matching.group_by) == 1 else None
+        fed = matching.fed[self.event_types[0].name]
+        return next((one.rule.name for one in fed if one.column == self.by), None)
+
+
+def column_of_an_event(job: Job) -> str | None:
+    """Name the file's column whose equal values must be read together: rows of one event, or of equal identities.
+
+    None where no single column tells.
+
+    Raises:
+        JobError: What is said does not fit the files.
+    """
+    with ExitStack() as spool:
+        plan = planned(job, spool)
+        together = plan.id_column(0)
+        if together is None and plan.by is None:
+            [first, *_] = [*plan.matchings[0].key, "email"]
+            fed = plan.matchings[0].fed[plan.event_types[0].name]
+            named = next((one.rule.name for one in fed if one.field == first), None)
+            together = named or (first if first in plan.matchings[0].key else None)
+        return together
+
 
 def stated(job: Job) -> Job:
     """Give the job with what the user says about reading the files, by flags or by the mapping."""
@@ -92,6 +122,7 @@ def planned(job: Job, spool: ExitStack, *, complete: bool = True) -> Plan:
         NothingSent: A file contradicts what the mapping keeps about it.
     """
     said = job.said
+    _refuse_unknown_zone(said.file.timezone)
     _refuse_contradictions(job, spool)
     exports = find_exports(stated(job), spool)
     presets = tuple(recognise(one.facts.columns) for one in exports)
@@ -124,6 +155,13 @@ def planned(job: Job, spool: ExitStack, *, complete: bool = True) -> Plan:
     taken = [(tuple(one.field for one in table.adds), table.name) for table in lookups[0]]
     choice = Choice(event_types, common, said.keep or base.keep, _suppressed(job, spool), taken)
     return Plan(exports, event_types, said, presets, common, tuple(lookups), choice)
+
+
+def _refuse_unknown_zone(zone: str | None) -> None:
+    try:
+        ZoneInfo(zone or DEFAULT_ZONE)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: `America` is a folder
+        raise JobError("bad_timezone", value=zone) from error
 
 
 def _refuse_contradictions(job: Job, spool: ExitStack) -> None:

@@ -21,14 +21,16 @@ import pyarrow as pa
 
 from rd_import import pipeline
 from rd_import.errors import NothingSent
-from rd_import.importer import SILENT, open_session
+from rd_import.importer import SystemClock, open_session
 from rd_import.job import Delivery, Job
 from rd_import.key_line import KeyLine, Lost
 from rd_import.ledger import Ledger
 from rd_import.pace import Speed
 from rd_import.plan import Decisions, hinders
 from rd_import.send import Rules, Sender
+from rd_import.settle import column_of_an_event
 from rd_import.values import ROW, PlannedEvent
+from rd_import.watcher import SILENT
 from rdstation_events import EVENT_TYPES
 from rdstation_events.event_type import EventType
 
@@ -182,7 +184,7 @@ def _prepared(
             yield batch.select(columns)
 
     reader = pa.RecordBatchReader.from_batches(first.select(columns).schema, rows())
-    folder = pipeline.prepare(replace(job, exports=reader, run_dir=place), pipeline.SystemClock())
+    folder = pipeline.prepare(replace(job, exports=reader, run_dir=place), SystemClock())
     for events in folder.bodies():
         names = ("event_type", "event_key", "payload_sha256", "email", "source_timestamp", "body")
         known = [one for one in names if one in events.columns]
@@ -243,7 +245,7 @@ BODIES: Final = pa.schema(
 def _sent(
     delivery: Delivery, event_type: EventType, run: str, session: Any, table: pl.DataFrame
 ) -> Iterator[pa.RecordBatch]:
-    clock = pipeline.SystemClock()
+    clock = SystemClock()
     ledger, account = session.ledger, session.number
     process = secrets.token_hex(8)
     mine = f"{run}-{process[:4]}"  # a run has one live process
@@ -289,7 +291,7 @@ def _planned(
     for start in range(0, table.height, BATCH):
         part = table.slice(start, BATCH)
         lines = ledger.lines(account, part["event_key"].to_list())
-        now = pipeline.SystemClock().now()
+        now = SystemClock().now()
         for place, (key, sha, email, moment, body) in enumerate(part.iter_rows()):
             contact = hmac.digest(ledger.secret, email.encode(), "sha256")
             reason = hinders(
@@ -322,7 +324,7 @@ def _state(line: KeyLine, sha: bytes) -> tuple[str, str | None]:
 def _column_of_an_event(df: "DataFrame", job: Job) -> str | None:
     """Name the column whose equal values must meet in one partition."""
     empty = pa.table({name: pa.array([], pa.string()) for name in df.columns})
-    return pipeline.column_of_an_event(replace(job, exports=empty))
+    return column_of_an_event(replace(job, exports=empty))
 
 
 def _ddl(schema: pa.Schema) -> str:

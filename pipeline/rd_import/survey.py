@@ -11,16 +11,19 @@ from typing import Final
 
 import polars as pl
 
-from rd_import.cells import DEFAULT_ZONE, DURATIONS, TIMESTAMP, CellFormat, bare_amount
+from rd_import.cells import DEFAULT_ZONE, DURATIONS, CellFormat, bare_amount
 from rd_import.mapping_file import Rule
 from rd_import.values import Finding
-from rdstation_events.event_type import EventType, FieldSpec
+from rd_import.written_dates import TIMESTAMP, usual
+from rdstation_events.event_type import EventType
+from rdstation_events.field_spec import FieldSpec
 
 OUTWEIGHED: Final = 20  # one cell against so many is that cell's own flaw
 POINT: Final = "point"
 COMMA: Final = "comma"
 EITHER: Final = "either"
 EXAMPLES: Final = 2
+MANY_DAYS: Final = 5  # of a month, beside one year: not so many years beside one day
 PLAIN: Final = r"^[0-9]+(?:\.[0-9]{1,2})?$"
 YEAR_FIRST: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}|$)"
 ZONED: Final = r":[0-9.,]+\s*(?:[Zz]|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)$"
@@ -56,6 +59,7 @@ class Survey:
     kept: Mapping[str, str | None] = field(default_factory=dict)
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _ends: dict[str, tuple[set[int], set[int]]] = field(default_factory=dict)
 
     def add(self, table: pl.DataFrame) -> None:
         """Look at some rows of the file, under the schema's names."""
@@ -199,12 +203,19 @@ class Survey:
             self._count(column, "zoned", zoned)
             self._count(column, "unzoned", zoned.select(~pl.all()))
             return
-        parts = filled.select(pl.col(column).str.extract_groups(TIMESTAMP).struct.unnest())
+        written = usual(filled[column])
+        parts = written.to_frame().select(
+            pl.col(column).str.extract_groups(TIMESTAMP).struct.unnest()
+        )
         if parts.is_empty():
             return
         a, b, c = (pl.col(name).cast(pl.Int64, strict=False) for name in ("a", "b", "c"))
         day_or_month = (pl.col("a").str.len_chars() <= 2) & pl.col("a").is_not_null()
         short_year = day_or_month & (pl.col("c").str.len_chars() <= 2)
+        ends = parts.select(a, c).filter(parts.select(short_year).to_series()).drop_nulls()
+        known = self._ends.setdefault(column, (set(), set()))
+        for numbers, name in zip(known, ("a", "c"), strict=True):
+            numbers.update(ends[name].unique().to_list())
         for name, holds in {
             "dmy": day_or_month & (a > 12) & (b <= 12) & ~short_year,
             "mdy": day_or_month & (b > 12) & (a <= 12),
@@ -236,6 +247,16 @@ class Survey:
                 column,
                 facts=self._facts(column, (order, "short_dmy")),
             )
+        elif counts["short"] and self._one_year(column):
+            yield Finding(
+                "dates",
+                "dmy",
+                "likely",
+                "one_year",
+                "--dates",
+                column,
+                facts=self._facts(column, ("short", "both")),
+            )
         elif unclear:
             readings = ("dmy", "ymd") if counts["short"] else ("dmy", "mdy")
             yield self._open("dates", column, "dmy", readings, "no_day_above_12", ("both", "short"))
@@ -249,6 +270,14 @@ class Survey:
                 column,
                 facts=self._facts(column, ("same",)),
             )
+
+    def _one_year(self, column: str) -> bool:
+        """Tell whether the last part of `13/03/26` is the year: one or two of them, beside many days.
+
+        With the year in front, it would be many years of which each has the same day of a month.
+        """
+        first, last = self._ends[column]
+        return len(first) >= MANY_DAYS and max(last) - min(last) <= 1
 
     # --- zone and phones, of the file ---
 

@@ -135,11 +135,7 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
         if found["confidence"] == "open":
             yield say("preview.only_you", question=plain(messages.question(found)))
     yield say("preview.now")
-    if preview.past:
-        chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
-        yield say(chosen, count=preview.past, days=preview.max_age_days)
-    elif not preview.dated:
-        yield say("preview.undated")
+    yield from _ages(preview)
     for legal_base, events in preview.legal_bases.items():
         category, _, status = legal_base.partition(" ")
         known = status if status in {"granted", "declined"} else "other"
@@ -158,6 +154,17 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
         yield say("preview.not_looked_up")
     if label is not None:
         yield say("preview.label", label=plain(label))
+
+
+def _ages(preview: Preview) -> Iterator[str]:
+    """Say how many events are old, and of how many that is unknown."""
+    if preview.past:
+        chosen = f"preview.past_{preview.asked_past}" if preview.asked_past else "preview.past"
+        yield say(chosen, count=preview.past, days=preview.max_age_days)
+    elif not preview.dated:
+        yield say("preview.undated")
+    if preview.undated:
+        yield say("preview.some_undated", count=preview.undated)
 
 
 def _file_lines(preview: Preview) -> Iterator[Line]:

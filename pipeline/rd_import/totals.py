@@ -8,6 +8,7 @@ import polars as pl
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW
 
 CENT: Final = 0.01
+ITEM: Final = "line_items."
 HALF: Final = 0.005  # below it, floats of the same amount differ by their noise
 
 
@@ -25,6 +26,8 @@ def differing_totals(table: pl.DataFrame) -> pl.DataFrame:
     """
     names = set(table.columns)
     found = [pl.DataFrame(schema=PROBLEM_SCHEMA)]
+    if not any(name.startswith(ITEM) for name in names):
+        found.append(_idle_rows(table))
     alone = not (table[EVENT] == table[EVENT].shift()).any()  # rows of an event stand side by side
     if {"line_items.quantity", "total_items"} <= names:
         quantity = pl.col("line_items.quantity")
@@ -36,6 +39,26 @@ def differing_totals(table: pl.DataFrame) -> pl.DataFrame:
         extra = pl.col("shipping_price").fill_null(0.0) if "shipping_price" in names else pl.lit(0)
         found += _differing(table, "PRICE_DIFFERS", "price", amount, extra, alone=alone)
     return pl.concat(found)
+
+
+def _idle_rows(table: pl.DataFrame) -> pl.DataFrame:
+    """Name the events of several rows of which no column is an item's: those after the first bring nothing.
+
+    They may hold items that nobody mapped, and `price` may be that of one.
+    """
+    first = table.select(
+        ROW,
+        pl.len().over(EVENT).alias("rows"),
+        pl.col(EVENT).ne_missing(pl.col(EVENT).shift()).alias("first"),
+    ).filter((pl.col("rows") > 1) & pl.col("first"))
+    return first.select(
+        pl.col(ROW),
+        pl.lit("ROWS_WITHOUT_ITEMS").alias("code"),
+        pl.lit(None, dtype=pl.String).alias("field"),
+        pl.col("rows").cast(pl.String).alias("value"),
+        pl.lit(None, dtype=pl.String).alias("limit"),
+        pl.lit(value=False).alias("fatal"),
+    )
 
 
 def _differing(

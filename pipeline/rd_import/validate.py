@@ -8,7 +8,8 @@ from pandera.errors import SchemaError, SchemaErrors
 from pandera.polars import DataFrameSchema
 
 from rd_import.values import EVENT, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
-from rdstation_events.event_type import EventType, failure_code
+from rdstation_events.checks import failure_code
+from rdstation_events.event_type import EventType
 
 
 def validate(typed: Sifted[RowGroup], event_type: EventType) -> Sifted[RowGroup]:

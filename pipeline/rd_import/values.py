@@ -31,6 +31,8 @@ GROUP = "#group"
 TYPE = "#type"
 FILTER = "#filter"
 LOOKUP = "#lookup"
+LEGAL_BASES_CELL = "legal_bases"
+"""Column that holds all legal bases of a row as JSON, as the API writes them."""
 OF_TYPE = "@"
 """Between field and event type in the name of a column that feeds the field for that type only."""
 
@@ -60,7 +62,7 @@ NOT_DATA: Final = frozenset({"TOTALS_ROW", "REPEATED_HEADER"})
 LEFT_OUT: Final = frozenset({*NOT_DATA, "FILTERED"})
 """Codes of rows that are `filtered`, not invalid: no data, or left out by a rule, which their `limit` names."""
 
-REMARKS: Final = frozenset({"TOTAL_ITEMS_DIFFER", "PRICE_DIFFERS"})
+REMARKS: Final = frozenset({"TOTAL_ITEMS_DIFFER", "PRICE_DIFFERS", "ROWS_WITHOUT_ITEMS"})
 """Codes of what is worth a look and changes nothing."""
 
 NAMES_A_ROW: Final = frozenset({"CONFLICTING_ROWS", "TORN_EVENT"})

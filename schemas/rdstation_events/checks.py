@@ -6,13 +6,12 @@ that applies.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import pandera.polars as pa
 import polars as pl
 
-if TYPE_CHECKING:
-    from rdstation_events.event_type import FieldSpec
+from rdstation_events.field_spec import FieldSpec
 
 _LABEL: Final = r"[^\W_]+(?:-+[^\W_]+)*"
 _ATOM: Final = r"""[^\s@.,;:<>()\[\]\\"\x00-\x1f\x7f\u200b-\u200f\u2060\ufeff]+"""
@@ -63,7 +62,7 @@ def failure_code(check: str) -> FailureCode:
     return code
 
 
-def checks_of(spec: "FieldSpec") -> list[pa.Check]:
+def checks_of(spec: FieldSpec) -> list[pa.Check]:
     """Derive the checks of a column, for pandera to run."""
     found = rules(spec)
     checks = [
@@ -75,7 +74,7 @@ def checks_of(spec: "FieldSpec") -> list[pa.Check]:
     return checks
 
 
-def rules(spec: "FieldSpec") -> list[tuple[FailureCode, pl.Expr]]:
+def rules(spec: FieldSpec) -> list[tuple[FailureCode, pl.Expr]]:
     """List what must be true of a cell; null where there is nothing to say."""
     cell = pl.col(spec.column)
     found: list[tuple[FailureCode, pl.Expr]] = []
@@ -127,7 +126,7 @@ def _beside(column: str, owner: str, columns: Iterable[str]) -> pl.Expr:
     return pl.col(column).is_not_null() | ~is_needed
 
 
-def whole_row(specs: Iterable["FieldSpec"], columns: Collection[str]) -> pa.Check:
+def whole_row(specs: Iterable[FieldSpec], columns: Collection[str]) -> pa.Check:
     """Join all rules of these fields, in a frame with these columns, to one check of a row."""
     fine: list[pl.Expr] = []
     for spec in specs:

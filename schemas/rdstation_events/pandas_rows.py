@@ -11,13 +11,12 @@ import pandera.pandas as pa
 import polars as pl
 
 from rdstation_events.checks import rules
+from rdstation_events.field_spec import FieldSpec, Kind
 
 if TYPE_CHECKING:
     import pandera.polars
 
-    from rdstation_events.event_type import FieldSpec, Kind
-
-DTYPES: Final[dict["Kind", Any]] = {
+DTYPES: Final[dict[Kind, Any]] = {
     "text": "str",
     "integer": "Int64",
     "number": "float64",

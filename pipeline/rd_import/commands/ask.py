@@ -20,7 +20,7 @@ from rd_import.layout import Line, Look, laid_out
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rd_import.pipeline import Draft
+    from rd_import.draft import Draft
     from rd_import.preview import Preview
 
 CONTACTS_ASKED_TWICE = 1000

@@ -32,7 +32,7 @@ def ledger_group() -> None:
 @with_options(LEDGER, *OUTPUT)
 def ledger_add(audits: tuple[str, ...], **given: Any) -> None:
     """Take over what AUDIT... know: accepted events, and those in doubt. Open audits (.open) count as in doubt."""
-    from rd_import.importer import add_audits
+    from rd_import.bookkeeping import add_audits
 
     changed = add_audits(audits, ledger=given["ledger"])
     if given["as_json"]:
@@ -46,7 +46,7 @@ def ledger_add(audits: tuple[str, ...], **given: Any) -> None:
 @with_options(LEDGER, *OUTPUT)
 def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
     """Verify that the ledger is whole and holds all that AUDIT... say was accepted; exit 1 with the differences."""
-    from rd_import.importer import check_ledger
+    from rd_import.bookkeeping import check_ledger
 
     found = check_ledger(audits, ledger=given["ledger"])
     if given["as_json"]:
@@ -71,7 +71,7 @@ def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
 def forget(email: str, *, yes: bool, **given: Any) -> None:
     """Erase a person from what this machine keeps, name what it cannot reach, and send them nothing again."""
     configure_logging(verbose=given["verbose"])
-    from rd_import.importer import forget as forget_person
+    from rd_import.bookkeeping import forget as forget_person
 
     if not yes:
         terminal = ask.open_terminal()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def map_command(**given: Any) -> None:
     """Propose a mapping file from a real export, and write it; asks on a terminal what is not certain."""
     configure_logging(verbose=given["verbose"])
-    from rd_import.pipeline import draft
+    from rd_import.draft import draft
 
     job = job_of(given)
     out = given["out"] or _mapping_path(given["files"])

@@ -31,7 +31,8 @@ from rd_import.layout import Look
 @with_options(LEDGER, *OUTPUT)
 def status(**given: Any) -> None:
     """List the runs of the ledger, and what each is waiting for."""
-    from rd_import.importer import ledger_store, runs
+    from rd_import.bookkeeping import runs
+    from rd_import.importer import ledger_store
     from rd_import.terminal import status_text
 
     with contextlib.closing(ledger_store(given["ledger"])) as store:

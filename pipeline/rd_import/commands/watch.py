@@ -18,18 +18,18 @@ from rd_import.layout import Look
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rd_import.importer import Watcher
     from rd_import.job import Account
     from rd_import.preview import Preview
     from rd_import.send import Sending
     from rd_import.session import Session
+    from rd_import.watcher import Watcher
 
 
 def watcher_of(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
     """Make who shows a run to a person, and asks on the terminal if there is one."""
-    from rd_import.importer import Watcher
     from rd_import.progress import Progress, progress_on
     from rd_import.terminal import destination_of, preview_text
+    from rd_import.watcher import Watcher
 
     class Person(Watcher):
         def says(self, text: str) -> None:
