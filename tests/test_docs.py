@@ -115,12 +115,31 @@ def test_links_lead_to_files(page: str) -> None:
     assert [link for link in local if not ((ROOT / page).parent / link).exists()] == []
 
 
-def test_the_architecture_page_names_every_module() -> None:
-    page = text_of("docs/architecture.md")
+CONTRACTS = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+LAYERS = {one["containers"][0]: one["layers"] for one in CONTRACTS if one["type"] == "layers"}
+
+
+def test_the_architecture_page_names_every_module_in_the_order_of_the_layers() -> None:
+    """Lower lines never import higher ones."""
     package = ROOT / "pipeline" / "rd_import"
     found = [*package.glob("*.py"), *package.glob("commands/*.py")]
     modules = {path.relative_to(package).as_posix() for path in found if path.stem != "__init__"}
-    assert modules == set(re.findall(r"^\| `([\w/]+\.py)` \|", page, flags=re.MULTILINE))
+    page = text_of("docs/architecture.md")
+    listed = re.findall(r"^\| `([\w/]+\.py)` \|", page, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(modules)
+    heights: dict[str, tuple[int, int]] = {}
+    for height, line in enumerate(LAYERS["rd_import"]):
+        heights |= {f"{name}.py": (height, len(modules)) for name in line.split(" | ")}
+        if "commands" in line:
+            for inner, names in enumerate(LAYERS["rd_import.commands"]):
+                heights |= {f"commands/{name}.py": (height, inner) for name in names.split(" | ")}
+    assert listed == sorted(listed, key=heights.__getitem__)
+
+
+def test_the_architecture_page_names_what_is_pure() -> None:
+    [pure] = [one["source_modules"] for one in CONTRACTS if one["name"].startswith("Pure")]
+    [sentence] = re.findall("^(.+) are pure:", text_of("docs/architecture.md"), flags=re.MULTILINE)
+    assert [f"rd_import.{name}" for name in re.findall(r"`(\w+)`", sentence)] == pure
 
 
 def test_make_lists_every_target() -> None:
