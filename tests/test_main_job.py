@@ -372,12 +372,34 @@ def test_a_file_of_a_header_alone_is_done_with_a_warning(
     assert sandbox.requests() == []
 
 
-def test_an_unknown_type_lists_those_there_are(tmp_path: Path, rd_import: Command) -> None:
-    done = rd_import(
-        save(tmp_path / "orders.csv", orders({})), "--type", "ORDER_EATEN", "--sandbox"
-    )
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("order_paid", "did you mean `ECOMMERCE_ORDER_PAID`? "), ("EATEN", "hint: ")],
+)
+def test_an_unknown_type_says_where_they_are_listed(
+    tmp_path: Path, rd_import: Command, name: str, meant: str
+) -> None:
+    done = rd_import(save(tmp_path / "orders.csv", orders({})), "--type", name, "--sandbox")
     assert done.code == 2
-    assert "ECOMMERCE_ORDER_PAID" in done.err
+    assert f"{meant}rd-import types lists them, and says what each is" in done.err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("stauts", "did you mean this? rd-import status"),
+        ("pedidos", "did you mean `{folder}/pedidos novembro.csv`?"),
+        ("nothing-like-it.csv", "check the name, and put quotes around one with spaces in it"),
+    ],
+)
+def test_what_is_no_file_is_asked_after(
+    tmp_path: Path, rd_import: Command, word: str, meant: str
+) -> None:
+    save(tmp_path / "pedidos novembro.csv", orders({}))
+    given = word if word == "stauts" else tmp_path / word
+    done = rd_import(given, "--type", "ECOMMERCE_ORDER_PLACED", "--sandbox")
+    assert done.code == 2
+    assert meant.format(folder=tmp_path) in done.err
 
 
 def test_an_unreadable_file_is_a_sentence(

@@ -8,6 +8,7 @@ import pytest
 from command_line import SAMPLE_DATA
 from conftest import Command
 from rd_import.progress import Progress, progress_on
+from rd_import.sandbox import Sandbox
 from rd_import.send import Sending
 
 pytest.importorskip("pty", reason="terminals of POSIX")
@@ -95,7 +96,9 @@ def test_a_few_contacts_take_a_yes(tmp_path: Path) -> None:
     assert no.code == 130
     assert "parado; nada foi enviado." in no.text
     _, _, last = no.text.rpartition("Saiba antes de enviar")
-    assert last.index("LIGAM o consentimento") < last.index("Enviar 3 eventos para https")
+    assert last.index("LIGAM o consentimento") < last.index(
+        "Enviar 3 eventos para RD Station (https"
+    )
 
 
 def test_what_nobody_named_is_asked_for_with_what_each_type_is(tmp_path: Path) -> None:
@@ -146,7 +149,7 @@ def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang:
             "audit: out.audit.parquet",
             "rejected rows: out.rejected.csv",
             "hint: mend the rows in out.rejected.csv, then send exactly those events: rd-import",
-            "hint: this was practice, and nothing reached RD Station",
+            "hint: to send it to RD Station, log in (rd-import login), then:",
         ],
         "pt-BR": [
             "12 accepted recebido pelo RD Station",
@@ -155,13 +158,134 @@ def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang:
             "auditoria: out.audit.parquet",
             "linhas rejeitadas: out.rejected.csv",
             "dica: corrija as linhas em out.rejected.csv; depois, para enviar exatamente esses eventos:",
-            "dica: isto foi um treino, e nada chegou ao RD Station",
+            "dica: para enviar ao RD Station, entre na conta (rd-import login) e depois:",
         ],
     }[lang]
     assert [text for text in wanted if text not in closing] == []
 
 
 # --- progress
+
+
+SHOPIFY = (
+    "Name,Email,Financial Status,Total,Currency,Lineitem quantity,Lineitem name,Lineitem price,"
+    "Outstanding Balance,Payment References,Created at\n"
+)
+
+
+def shopify(folder: Path, *, date: str = "2020-01-02 10:00:00 -0300") -> str:
+    lines = [
+        f"#1,ana@example.com,paid,19,BRL,1,Camisa,9,0,x,{date}\n#1,ana@example.com,,,,1,Calça,10,,,\n",
+        f"#2,bia@example.com,paid,9,BRL,1,Camisa,9,0,x,{date}\n",
+        f'#3,"ana,gmail",paid,9,BRL,1,Camisa,9,0,x,{date}\n',
+    ]
+    path = folder / "shop.csv"
+    path.write_text(SHOPIFY + "".join(lines), encoding="utf-8")
+    return path.name
+
+
+def test_the_rows_of_a_preview_sum(tmp_path: Path) -> None:
+    """Rows that make events, those that will not go, and all; what --past skip leaves out is no event to send."""
+    words = ("check", shopify(tmp_path), *ORDER)
+    screen = on_a_terminal(*words, cwd=tmp_path, state=tmp_path)
+    assert "2 events will be sent, to 2 contacts" in screen.text
+    assert "3 rows, in 2 events 1 row that will not go; why stands below 4 rows in all" in (
+        screen.text
+    )
+    skipped = on_a_terminal(*words, "--past", "skip", cwd=tmp_path, state=tmp_path)
+    assert "there is nothing to send" in skipped.text
+    assert "to send it:" not in skipped.text
+
+
+def test_a_preview_says_what_is_certain_in_a_line_and_names_each_column_once(
+    tmp_path: Path,
+) -> None:
+    screen = on_a_terminal("check", shopify(tmp_path), *ORDER, cwd=tmp_path, state=tmp_path)
+    assert "certain: encoding utf-8; " in screen.text
+    assert "known of this platform: email = Email identifier = Name" in screen.text
+
+
+def test_a_check_that_would_send_nothing_proposes_no_sending(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text(
+        "email,identifier,currency,price,total_items\nx,1,REAL,1,1\n", encoding="utf-8"
+    )
+    screen = on_a_terminal("check", "bad.csv", *ORDER, cwd=tmp_path, state=tmp_path)
+    assert screen.code == 7
+    assert "more than 50%; nothing was sent." in screen.text
+    assert "to send it:" not in screen.text
+
+
+def test_a_wrong_answer_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "calls.csv").write_text(
+        "Quando,Origem,Status,Email\n21/11/2026 20:00:00,1130001000,Atendida,ana@example.com\n",
+        encoding="utf-8",
+    )
+    chosen = on_a_terminal(
+        "map", "calls.csv", "--lang", "pt-BR", cwd=tmp_path, state=tmp_path,
+        answer="99\ncall_finished\nOrigm\norigem\n",
+    )  # fmt: skip
+    assert chosen.code == 0
+    assert "`99` não é um deles; digite um número de 1 a" in chosen.text
+    assert "call_from_number: Número de rastreamento da ligação. Exemplo: +55" in chosen.text
+    assert "não existe a coluna `Origm`" in chosen.text
+    assert 'call_from_number = "Origem"' in (tmp_path / "calls.toml").read_text("utf-8")
+
+
+def test_a_missing_column_names_the_command_that_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "my orders.csv").write_text("Pedido;E-mail;Valor Total;Qtd\n", encoding="utf-8")
+    screen = on_a_terminal("check", "my orders.csv", *ORDER, cwd=tmp_path, state=tmp_path)
+    assert screen.code == 2
+    assert "--set currency=BRL (or --rename currency=COLUMN)" in screen.text
+    assert "  rd-import map 'my orders.csv' --type ECOMMERCE_ORDER_PLACED" in screen.lines
+
+
+def test_where_nothing_is_left_to_send_nothing_is_asked(tmp_path: Path, sandbox: Sandbox) -> None:
+    env = {"RD_IMPORT_BASE_URL": sandbox.url, "RD_IMPORT_TOKEN": sandbox.token}
+    words = (orders(tmp_path, 3), *ORDER)
+    first = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=env, answer="y\nn\n")
+    assert first.code == 0
+    again = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=env)
+    assert again.code == 0
+    assert "there is nothing to send 3 of the events were sent earlier" in again.text
+    assert "[y/N]" not in again.text
+
+
+def test_a_resumed_run_names_the_whole_command_that_sends_what_was_mended(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    """The first token had a typo, and what to do about that is said too."""
+    env = {"RD_IMPORT_BASE_URL": sandbox.url, "RD_IMPORT_TOKEN": "typo"}
+    words = (shopify(tmp_path), *ORDER, "--set", "shipping_country=BR", "--past", "send")
+    refused = on_a_terminal(
+        *words, "--ledger", "own.db", cwd=tmp_path, state=tmp_path, env=env, answer="y\nn\n"
+    )
+    assert refused.code == 4
+    assert "RD Station does not know the token, or it has ended" in refused.text
+
+    resumed = on_a_terminal(
+        "resume", "--ledger", "own.db", cwd=tmp_path, state=tmp_path,
+        env={**env, "RD_IMPORT_TOKEN": sandbox.token},
+    )  # fmt: skip
+    assert resumed.code == 3
+    [rejected] = tmp_path.glob("shop.*.rejected.csv")
+    asked = "--type ECOMMERCE_ORDER_PLACED --set shipping_country=BR --past send --ledger own.db"
+    assert f"  rd-import {rejected} {asked}" in resumed.lines
+
+
+def test_an_unanswered_question_comes_with_the_command_that_reaches_nobody_by_mistake(
+    tmp_path: Path,
+) -> None:
+    words = (shopify(tmp_path), *ORDER, *NOWHERE)
+    real = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=TOKEN)
+    assert real.code == 7
+    [proposed] = [line for line in real.lines if line.startswith("  rd-import shop.csv")]
+    assert "--past skip" in proposed
+    practice = on_a_terminal(
+        "shop.csv", *ORDER, "--sandbox", cwd=tmp_path, state=tmp_path, answer="y\nn\n"
+    )
+    assert practice.code == 3
+    assert "Practice: nothing of this reached RD Station." in practice.lines
+    assert f"  rd-import shop.csv {' '.join(ORDER)} --past skip" in practice.lines
 
 
 class Clock:

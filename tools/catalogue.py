@@ -18,7 +18,7 @@ from rd_import.catalogue import CLICK_MODULES, LANGUAGES, catalogue_path
 from rd_import.commands.help import HELP_TEXTS
 from rd_import.messages import every_text
 from rd_import.presets import presets
-from rd_import.sandbox.page_texts import PAGE
+from rd_import.sandbox.page_texts import PAGE, SCENARIO
 from rdstation_events import EVENT_TYPES
 
 HEADER = r"""# {language} texts of rd-import. `make catalogue` adds and removes entries; write msgstr by hand.
@@ -37,6 +37,7 @@ def texts() -> Iterator[tuple[str, str | tuple[str, str]]]:
     """Give every text that needs a translation, with the place that it is from."""
     yield from every_text()
     yield from (("sandbox page", text) for text in PAGE.values())
+    yield from (("scenario", text) for text in SCENARIO.values())
     for one in EVENT_TYPES.values():
         kinds_and_words = ((spec.kind, spec.description) for spec in one.fields)
         removed = (one.removed.how,) if one.removed else ()

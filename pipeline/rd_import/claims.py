@@ -117,8 +117,8 @@ class Claims:
             else:
                 self.proposed |= {one: column for one in fields if one not in self.proposed}
         for one, all_columns in claims.items():
-            better = [column for column in all_columns if folded(column) not in known.weaker]
-            columns = better or all_columns
+            best = min(known.rank[folded(column)] for column in all_columns)
+            columns = [column for column in all_columns if known.rank[folded(column)] == best]
             if len(columns) == 1:
                 self.give(one, Rule(column=columns[0]), ALIAS)
             else:

@@ -14,11 +14,15 @@ from rd_import.settle import Plan, planned
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A proposed mapping: its text, required fields that nothing feeds, and fields with a column that may be meant."""
+    """A proposed mapping: its text, required fields that nothing feeds, fields with a column that may be meant.
+
+    `columns` are the file's.
+    """
 
     text: str
     missing: tuple[str, ...]
     proposed: Map[str, str]
+    columns: tuple[str, ...]
 
 
 def draft(job: Job, folder: Path) -> Draft:
@@ -43,7 +47,8 @@ def draft(job: Job, folder: Path) -> Draft:
             for name, column in matching.proposed.items()
             if not any(name in matching.view(one.name) for one in plan.event_types)
         }
-        return Draft(text_of(plan, learnt, folder), tuple(missing), proposed)
+        text = text_of(plan, learnt, folder)
+        return Draft(text, tuple(missing), proposed, tuple(plan.exports[0].facts.columns))
 
 
 def text_of(plan: Plan, learnt: Learnt, folder: Path) -> str:

@@ -106,6 +106,7 @@ def run_facts(
             "max_invalid": str(job.max_invalid),
             "min_rows": job.min_rows,
             "send_changed": job.policy.send_changed,
+            "words": list(job.words),
         },
     }
 

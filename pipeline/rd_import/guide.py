@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from rd_import.catalogue import translate
 from rd_import.errors import JobError
+from rd_import.layout import Line, Look, laid_out
 from rd_import.messages import advice, plain, say
-from rdstation_events import CURRENT_TYPES, EVENT_TYPES, REMOVED_TYPES
+from rd_import.names import near_types
+from rdstation_events import EVENT_TYPES, REMOVED_TYPES
 from rdstation_events.event_type import EventType
 from rdstation_events.field_spec import FieldSpec
 
@@ -22,7 +24,7 @@ def type_named(name: str) -> EventType:
     """
     found = EVENT_TYPES.get(name.upper())
     if found is None:
-        raise JobError("unknown_type", name=name, types=", ".join(CURRENT_TYPES))
+        raise JobError("unknown_type", name=name, near=near_types(name))
     return found
 
 
@@ -87,38 +89,40 @@ def _field_data(spec: FieldSpec) -> dict[str, Any]:
     }
 
 
-def types_text() -> str:
+def types_text(*, look: Look | None = None) -> str:
     """Write the catalogue, a line per type."""
     known = types_data()
-    current = [
-        f"{one['event_type']:<28} {translate(one['summary'])}"
+    lines = [
+        Line(translate(one["summary"]), f"{one['event_type']:<28} ")
         for one in known
         if not one["removed"]
     ]
-    old = [
-        f"{one['event_type']:<28} {say('types.removed', successor=one['successor'])}"
+    lines += [
+        Line(say("types.removed", successor=one["successor"]), f"{one['event_type']:<28} ", "soft")
         for one in known
         if one["removed"]
     ]
-    return "\n".join([*current, *old])
+    lines += [Line(), Line(say("types.next"))]
+    return laid_out(lines, look or Look())
 
 
-def type_text(event_type: EventType) -> str:
+def type_text(event_type: EventType, *, look: Look | None = None) -> str:
     """Write a type: its fields, each with what it is, and what else there is to know."""
-    return "\n".join(_type_lines(event_type))
+    return laid_out(_type_lines(event_type), look or Look())
 
 
-def _type_lines(event_type: EventType) -> Iterator[str]:
-    yield f"{event_type.name}: {translate(event_type.summary)}"
+def _type_lines(event_type: EventType) -> Iterator[Line]:
+    yield Line(f"{event_type.name}: {translate(event_type.summary)}", style="title")
     for spec in event_type.fields:
         need = "types.required" if spec.required else "types.with" if spec.required_with else ""
         words = [say(need, fields=spec.required_with or "")] if need else []
         words += [] if spec.sent else [say("types.not_sent")]
         words += [" | ".join(spec.options)] if spec.options else []
-        yield f"  {spec.column}  ({', '.join([translate(spec.kind), *words])})"
-        yield f"      {translate(spec.description)} {say('types.example', example=spec.example)}"
+        example = say("types.example", example=spec.example)
+        yield Line(f"{spec.column}  ({', '.join([translate(spec.kind), *words])})", "  ")
+        yield Line(f"{translate(spec.description)} {example}", "      ")
     for note in event_type.notes:
-        yield f"  {translate(note)}"
+        yield Line(translate(note), "  ")
 
 
 def template_csv(event_type: EventType) -> str:
@@ -136,9 +140,13 @@ def template_csv(event_type: EventType) -> str:
     return file.getvalue()
 
 
-def explanation_text(found: dict[str, Any]) -> str:
+def explanation_text(found: dict[str, Any], *, look: Look | None = None) -> str:
     """Write where a row's values go: cells, rules, the JSON, and what became of it."""
-    return "\n".join(plain(line) for line in _explanation_lines(found))
+    lines = (plain(line) for line in _explanation_lines(found))
+    indented = ((line.lstrip(" "), line) for line in lines)
+    return laid_out(
+        (Line(text, " " * (len(line) - len(text))) for text, line in indented), look or Look()
+    )
 
 
 def _explanation_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -194,6 +194,8 @@ class Job(Delivery):
         past: `send` or `skip` events older than `max_age_days`; None leaves the question open.
         repeats: `send` or `skip` events of a weak identity that another file brought; None leaves it open.
         max_age_days: Age from which an event is of the past.
+        words: The options of the command line that asked for it, kept so that later screens can name the command that
+            imports mended rows.
     """
 
     exports: Sequence[Any]
@@ -218,6 +220,7 @@ class Job(Delivery):
     past: str | None = None
     repeats: str | None = None
     max_age_days: float = 7
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Delivery.__post_init__(self)

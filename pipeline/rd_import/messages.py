@@ -2,7 +2,8 @@
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, cast
 
@@ -15,9 +16,13 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "no file was named.",
         "name one: rd-import orders.csv --type ECOMMERCE_ORDER_PLACED",
     ),
+    "no_such_command": (
+        "there is neither a command nor a file `{given}`.",
+        "did you mean this? rd-import {near}",
+    ),
     "no_such_file": (
         "there is no file `{path}`.",
-        "check the name; rd-import reads CSV and Parquet files",
+        "{meant}",
     ),
     "empty_folder": (
         "the folder `{path}` holds no file to import ({suffixes}).",
@@ -144,13 +149,13 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
     "bad_timezone": ("there is no time zone `{value}`.", "use a name such as America/Sao_Paulo"),
     "no_type": (
         "no event type was named.",
-        "add --type with one of: {types}",
+        "add --type; what each type is: rd-import types",
     ),
     "no_type_of_preset": (
         "no event type was named; this is an export of the kind {preset}, which can feed {types}.",
         "add --type with one of them (rd-import types says what each is){or_type_by}",
     ),
-    "unknown_type": ("there is no event type `{name}`.", "use one of: {types}"),
+    "unknown_type": ("there is no event type `{name}`.", "{meant}"),
     "removed_type": (
         "RD Station stopped taking {name} on {until}; its successor is {successor} ({how}).",
         "{command}",
@@ -230,7 +235,7 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
     ),
     "missing_columns": (
         "{path} has no column for {missing_listed}, which {event_type} requires; it has {columns_listed}.",
-        "{fixes}",
+        "{fixes}; or be asked for each, and keep the answers:\n  rd-import map {file} --type {event_type}",
     ),
     "several_lists": (
         "items can come from one nested column, not from {columns}.",
@@ -604,6 +609,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "`price` is {value}, and the items with the freight make {limit}",
         "discounts, taxes and fees explain it, a missing item too; it goes as it is",
     ),
+    "GARBLED_TEXT": (
+        "`{field}` holds text that was damaged before it was exported, such as {value}",
+        "export again as UTF-8, or mend it where it is kept; it goes as it is",
+    ),
     "ROWS_WITHOUT_ITEMS": (
         "the event has {value} rows, and no column of the file feeds `line_items`: the further rows bring no item",
         "if the rows are items, say which columns are theirs: --rename line_items.product_title=COLUMN and so on",
@@ -799,8 +808,11 @@ WORDS: Final[Mapping[str, str]] = {
     "or_else": "{first}, else {rest}",
     "and_more": "{names} and {count} more",
     "rename_or_set": "--rename {name}=COLUMN (or --set {name}=VALUE)",
+    "set_or_rename": "--set {name}=BRL (or --rename {name}=COLUMN)",
     "say_which": "say which: {flags}",
     "did_you_mean": "did you mean `{name}`?",
+    "types_are": "rd-import types lists them, and says what each is",
+    "files_are": "check the name, and put quotes around one with spaces in it",
     "its_fields": "its fields are {names}",
     "earlier_line": "an earlier line",
     "nothing": "nothing",
@@ -1007,6 +1019,22 @@ def finding(found: Mapping[str, Any]) -> str:
     return fill(translate(text), facts)
 
 
+def sure_findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say what needs no evidence, a line for each reason: a person or a mapping file says so, or it is certain."""
+    reasons: dict[str, dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
+    for found in findings:
+        sure = found["confidence"] == "certain"
+        why = CONFIDENCE["certain"] if sure else str(EVIDENCE[found["how"]])
+        alike = reasons.setdefault(why, {})
+        alike.setdefault((found["what"], found["value"]), []).append(found)
+    for why, alike in reasons.items():
+        said = []
+        for same in alike.values():
+            columns = "`, `".join(one["column"] or "" for one in same)
+            said.append(_finding_parts({**same[0], "column": columns})[0])
+        yield f"{translate(why)}: {'; '.join(said)}"
+
+
 def question(found: Mapping[str, Any]) -> str:
     """Ask what only a person can answer: the readings, and the flag that chooses."""
     between = f" {translate(WORDS['or'])} "
@@ -1066,12 +1094,8 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     if isinstance(missing, list) and isinstance(close, dict) and isinstance(columns, tuple):
         made["missing_listed"] = listed(missing)
         made["columns_listed"] = listed(columns)
-        made["fixes"] = " ".join(
-            f"--rename {name}={_shell(close[name])}"
-            if close.get(name)
-            else fill(translate(WORDS["rename_or_set"]), {"name": name})
-            for name in missing
-        )
+        made["fixes"] = " ".join(_fix(name, close.get(name)) for name in missing)
+        made["file"] = shlex.quote(str(facts["path"]))
     if "wanted" in facts:
         made["wanted_words"] = translate(KINDS[str(facts["wanted"])])
         made["given"] = f"`{facts['given']}`"[:80]
@@ -1092,6 +1116,11 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
         made["questions_listed"] = "; ".join(question(one) for one in questions[:5])
         flags = dict.fromkeys(f"{one['flag']} {'|'.join(one['readings'])}" for one in questions)
         made["answers"] = fill(translate(WORDS["say_which"]), {"flags": " ".join(flags)})
+    if "near" in facts:
+        near = listed(cast("tuple[str, ...]", facts["near"]))
+        meant = fill(translate(WORDS["did_you_mean"]), {"name": near.strip("`")}) if near else ""
+        other = translate(WORDS["types_are" if "name" in facts else "files_are"])
+        made["meant"] = f"{meant} {other}".lstrip()
     kind = facts.get("kind")
     if kind in FOREIGN:
         made["kind"] = translate(FOREIGN[str(kind)])
@@ -1103,6 +1132,14 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
             else fill(translate(WORDS["its_fields"]), {"names": listed(fields)})
         )
     return made
+
+
+def _fix(field: str, column: str | None) -> str:
+    """Write the flag that feeds a required field."""
+    if column:
+        return f"--rename {field}={_shell(column)}"
+    key = "set_or_rename" if field == "currency" else "rename_or_set"
+    return fill(translate(WORDS[key]), {"name": field})
 
 
 def _shell(name: str) -> str:

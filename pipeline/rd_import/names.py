@@ -1,9 +1,12 @@
-"""Names of columns: which of them mean the same, whatever their accents, case and separators. Pure."""
+"""Names of columns and types: which mean the same, whatever their accents, case and separators. Pure."""
 
+import difflib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+from rdstation_events import CURRENT_TYPES
 
 BROKEN: Final = ("Ã", "Â", "â€")
 """What UTF-8 looks like once it was read as cp1252."""
@@ -22,14 +25,21 @@ def folded(name: str) -> str:
     return " ".join(words) or name.strip()
 
 
-def _mended(name: str) -> str:
-    """Undo UTF-8 that was read as cp1252."""
-    if any(mark in name for mark in BROKEN):
-        try:
-            return name.encode("cp1252").decode("utf-8")
-        except ValueError:
-            return name
-    return name
+def is_utf8_read_as_cp1252(text: str) -> bool:
+    """Tell whether a text is made of the bytes of another one: `JoÃ£o`, which was `João`."""
+    return _mended(text) != text
+
+
+def _mended(text: str) -> str:
+    """Undo UTF-8 that was read as cp1252, which leaves its five unused bytes as they are."""
+    if not any(mark in text for mark in BROKEN):
+        return text
+    try:
+        return b"".join(
+            one.encode("latin-1" if "\x80" <= one <= "\x9f" else "cp1252") for one in text
+        ).decode("utf-8")
+    except ValueError:
+        return text
 
 
 class Names:
@@ -52,3 +62,10 @@ class Names:
     def has(self, names: Iterable[str]) -> bool:
         """Tell whether all these columns are there."""
         return all(self.find(name) is not None for name in names)
+
+
+def near_types(name: str) -> tuple[str, ...]:
+    """Name an event type that may have been meant."""
+    wanted = name.upper()
+    within = [one for one in CURRENT_TYPES if wanted in one] if len(wanted) > 3 else []
+    return tuple((within or difflib.get_close_matches(wanted, CURRENT_TYPES, n=1, cutoff=0.7))[:1])

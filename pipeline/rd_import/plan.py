@@ -57,7 +57,8 @@ class Decisions:
 class Standing:
     """How a run's events stand before it is sent: counts of events.
 
-    `reasons` counts why events will not go; `past` those older than the age limit; `repeats` those of a weak identity
+    `reasons` counts why events will not go; `past` those older than the age limit, and `past_free` how many of them
+    nothing else holds back; `repeats` those of a weak identity
     that another file brought before; `same_content` those that RD Station has, or may have, under another key; `twins`
     those whose content stands more than once in this input, the first of each not counted; `accepted` has a bit per
     event, in the batches of `planned`: its content was accepted.
@@ -66,13 +67,15 @@ class Standing:
     reasons: Mapping[str, int]
     past: int
     repeats: int
+    past_free: int = 0
     same_content: int = 0
     twins: int = 0
     accepted: tuple[np.ndarray, ...] = field(default=(), repr=False, compare=False)
 
-    def to_send(self, events: int) -> int:
+    def to_send(self, events: int, *, past: bool = True) -> int:
         """Give how many of so many events nothing holds back; what another run is sending may yet be this run's."""
-        return events - sum(count for why, count in self.reasons.items() if why != Lost.SENT)
+        held = sum(count for why, count in self.reasons.items() if why != Lost.SENT)
+        return events - held - (0 if past else self.past_free)
 
 
 def hinders(
@@ -158,7 +161,7 @@ def standing(
 ) -> Standing:
     """Look at every event of a folder as the ledger stands; contacts are not compared before they are hashed."""
     reasons: Counter[str] = Counter()
-    past = repeats = 0
+    past = past_free = repeats = 0
     oldest = now - max_age
     mine = input_of(folder)
     contents: list[np.ndarray] = []
@@ -166,9 +169,11 @@ def standing(
     forgotten = ledger.forgotten() if ledger is not None and account is not None else frozenset()
     addressed = folder.addressed()
     for events in folder.planned():
-        past += events.filter(pl.col("source_timestamp") < oldest).height
+        old = (events["source_timestamp"] < oldest).fill_null(value=False).to_numpy()
+        past += int(old.sum())
         shas = events["payload_sha256"]
         if ledger is None or account is None:
+            past_free += int(old.sum())
             contents.append(_prefixes(shas))
             continue
         wanted = events["event_key"].to_list()
@@ -191,6 +196,8 @@ def standing(
         if forgotten:
             gone = [ledger.contact_of(one) in forgotten for one in next(addressed)["email"]]
             reasons[FORGOTTEN] += int((np.array(gone, dtype=bool) & ~held).sum())
+            held |= np.array(gone, dtype=bool)
+        past_free += int((old & ~held).sum())
         accepted.append(np.packbits(accepted_here))
         contents.append(_prefixes(shas)[unseen])
         if folder.facts["weak_identity"] and (lines or has.any()):
@@ -210,6 +217,7 @@ def standing(
         dict(+reasons),
         past,
         repeats,
+        past_free,
         same_content=int(found.sum()),
         twins=int((every[1:] == every[:-1]).sum()),
         accepted=tuple(accepted),

@@ -167,7 +167,7 @@ def preview(
         dated=facts["dated"],
         undated=_undated(folder) if facts["dated"] else 0,
         one_each=one_each,
-        to_send=stands.to_send(folder.events),
+        to_send=stands.to_send(folder.events, past=facts["asked"]["past"] != "skip"),
         crowded=crowded,
         contact_limit=learnt or LOWEST_CONTACT_LIMIT,
         asked_past=facts["asked"]["past"],
@@ -286,6 +286,7 @@ def _causes(folder: RunFolder) -> list[Cause]:
         causes.filter(pl.col("code").is_in(NAMES_A_ROW))["limit"].cast(pl.Int64).to_list()
     )
     places = _places(folder, wanted)
+    fed = {name for part in ("fields", "constants", "derived") for name in folder.facts[part]}
     found = []
     for line in causes.sort("fatal", "rows", descending=True, maintain_order=True).iter_rows(
         named=True
@@ -299,6 +300,8 @@ def _causes(folder: RunFolder) -> list[Cause]:
             event_type=folder.facts["event_type"],
             place=place or messages.word("earlier_line"),
         )
+        if line["code"] == "REQUIRED_WITH" and line["field"] not in fed:
+            hint = messages.say("preview.no_feed", field=line["field"])
         found.append(
             Cause(
                 line["code"],

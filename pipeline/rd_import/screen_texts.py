@@ -12,6 +12,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "types.with": "required with {fields}",
     "types.not_sent": "not sent",
     "types.example": "Example: {example}",
+    "types.next": "the fields of one: rd-import types TYPE; an empty file to fill: rd-import template TYPE",
     "map.head": "How {path} becomes events. To use it: --map and this file's name.",
     "map.page": "docs/mapping.md shows the whole language.",
     "map.key": 'key = ["…"]: name the column of an id, if there is one; new and repeated events are told apart by it',
@@ -21,24 +22,27 @@ SCREENS: Final[Mapping[str, Text]] = {
     "map.optional": "{event_type} could also have: {fields}",
     "map.suggest": "Or let a column decide on the type, row by row: then leave out `type` above.",
     "map.written": "written: {path}",
+    "map.kept": "written: {path}; for the next file like this one: --map {map}",
+    "map.columns": "The columns of the file: {columns}",
+    "map.no_such_column": "there is no column `{column}`; name one of the file's, or write =VALUE",
     "map.next": "to look at what it would send:\n{command}",
     "map.missing": "{fields}: required, and nothing feeds it; complete the file before you use it",
-    "map.ask_missing": "{field} is required, and no column feeds it. Column, or =VALUE, or Enter to leave it open: ",
+    "map.ask_missing": "No column feeds {field}, which is required. Its column, =VALUE, or Enter to leave it open: ",
     "map.ask_proposed": "May `{column}` feed {field}?",
     "map.ask_keep": "Keep these decisions in {path}, for the next file like this one?",
     "map.ask_type": "Which event type? A number, or its name: ",
-    "explain.row": "{place} is sent as {event_type}",
+    "explain.row": "{place}: an event of the type {event_type}",
     "explain.from": "from {rule}",
     "explain.constant": "the same in every row",
-    "explain.derived": "derived",
-    "explain.empty": "empty",
+    "explain.derived": "what is derived",
+    "explain.empty": "empty in this row",
     "explain.body": "The event:",
     "explain.accepted": "RD Station accepted it: event_uuid {uuid}",
     "explain.doubt": "It left once, and no usable answer came: it may or may not be registered.",
     "explain.refused": "RD Station refused it: {message} ({column}, {code})",
     "explain.changed": "It was accepted earlier with other content: event_uuid {uuid}",
     "explain.known": "It was not sent yet.",
-    "explain.not_looked_up": "Whether it was sent was not looked up: no ledger, or no account named.",
+    "explain.not_looked_up": "Whether it was sent was not looked up: no ledger yet, or no account named.",
     "explain.not_sent": "It is not sent.",
     # The preview
     "forget.ask": (
@@ -64,8 +68,11 @@ SCREENS: Final[Mapping[str, Text]] = {
     "forget.copies": "copies, backups, mapping files, suppression lists and a sandbox's store",
     "preview.title": "{event_type} to {destination}",
     "preview.practice": "the practice server ({url})",
+    "preview.rd_station": "RD Station ({url}), account `{label}`",
     "preview.check": "RD Station (nothing is sent by `check`)",
-    "preview.label": "account `{label}`: nothing ties these credentials to it, so this name is taken on trust",
+    "preview.label": (
+        "account `{label}`: the token does not tell whose it is, so be sure that it is of the account you mean"
+    ),
     "preview.file": ("{path}: {count:n} row ({form})", "{path}: {count:n} rows ({form})"),
     "preview.blank": (
         "{form}, {count:n} blank line passed over",
@@ -77,8 +84,15 @@ SCREENS: Final[Mapping[str, Text]] = {
         "event will be sent, to {contacts}",
         "events will be sent, to {contacts}",
     ),
+    "preview.nothing": "there is nothing to send",
     "preview.contacts": ("{count:n} contact in this file", "{count:n} contacts in this file"),
-    "preview.invalid": ("of {rows:n} rows will not go", "of {rows:n} rows will not go"),
+    "preview.in_events": ("row, in {events}", "rows, in {events}"),
+    "preview.of_events": ("{count:n} event", "{count:n} events"),
+    "preview.invalid": (
+        "row that will not go; why stands below",
+        "rows that will not go; why stands below",
+    ),
+    "preview.rows": ("row in all", "rows in all"),
     "preview.not_data": (
         "row holds no data (totals, the header once more)",
         "rows hold no data (totals, the header once more)",
@@ -186,6 +200,9 @@ SCREENS: Final[Mapping[str, Text]] = {
         "the header fits {count:n} presets alike ({names}), so none was used: --map takes one of them",
     ),
     "preview.same": "under their own names: {names}",
+    "preview.by_preset": "known of this platform:",
+    "preview.by_alias": "known under other names:",
+    "preview.by_lookup": "looked up:",
     "preview.custom": "passed through as custom fields: {columns}",
     "preview.columns": "Columns",
     "preview.constant": '{field} = "{value}" in every row',
@@ -198,9 +215,15 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.left_out": "Left out of events that go",
     "preview.remarks": "Worth a look; it goes as it is",
     "preview.payloads": ("The first event", "The first {count:n} events"),
+    "preview.no_feed": (
+        "no column feeds it: --rename {field}=COLUMN; or, to send no items, take their lines out of what "
+        "rd-import map writes"
+    ),
+    "preview.cause_alone": ("{count:n} row: {what}", "{count:n} rows: {what}"),
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",
     "preview.first": "first: {places}",
+    "preview.places": "at {places}",
     "preview.more_causes": (
         "and {count:n} more cause; the audit names every row",
         "and {count:n} more causes; the audit names every row",
@@ -218,6 +241,10 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Send {count:n} events to {contacts:n} contacts at {destination}? This cannot be undone.\n"
         "Type the number of contacts ({contacts}) to send; anything else stops: ",
     ),
+    "ask.no_such_type": (
+        "`{answer}` is none of them; type the number in front of it, or Enter to stop",
+        "`{answer}` is none of them; type a number from 1 to {count:n}, or Enter to stop",
+    ),
     "ask.yes_or_no": "{question} [y/N] ",
     "say.to_send": "to send it:\n{command}",
     "say.run_folder": "run folder: {path}",
@@ -225,8 +252,8 @@ SCREENS: Final[Mapping[str, Text]] = {
     "say.usage_hint": "rd-import --help lists the commands, {command} --help its options",
     "say.practice": "this is a practice server, so it is sent all the same",
     "say.going_on": "going on with run {run}, which was interrupted",
-    "say.new_ledger": "a new ledger begins at {path}: nothing sent before it is known here",
-    "say.new_ledger_hint": "bring earlier audits with `rd-import ledger add AUDIT…`",
+    "say.new_ledger": "a new ledger, the memory of what was sent, begins at {path}: it knows of nothing sent before",
+    "say.new_ledger_hint": "the first time this is right; if you sent from elsewhere: rd-import ledger add AUDIT…",
     "say.stopping": "stopping after the requests in flight; once more to stop at once",
     "say.stopped_at_once": "stopped at once; the ledger holds what was sent.",
     "say.stopped": "stopped; nothing is sent.",
@@ -262,6 +289,10 @@ SCREENS: Final[Mapping[str, Text]] = {
     "result.account": (
         "check that the token is valid and that plan and permission include this event, then:\nrd-import resume {run}"
     ),
+    "result.token": (
+        "RD Station does not know the token, or it has ended: copy it into RD_IMPORT_TOKEN again, or log in with "
+        "rd-import login; then:\nrd-import resume {run}"
+    ),
     "result.outage": "RD Station gave no usable answer; when it is back:\nrd-import resume {run}",
     "result.no_connection": (
         "nothing left this machine: look at its network, and at the address in --base-url or RD_IMPORT_BASE_URL, "
@@ -273,6 +304,9 @@ SCREENS: Final[Mapping[str, Text]] = {
     ),
     "result.no_proxy": (
         "nothing left this machine: look at the proxy that HTTPS_PROXY names, then:\nrd-import resume {run}"
+    ),
+    "result.question_by": (
+        "answer what is asked above; this answer leaves out what might go by mistake:\n{command}"
     ),
     "result.question": "answer what is asked above, with the option that it names, in the same command",
     "result.refused": (
@@ -288,9 +322,8 @@ SCREENS: Final[Mapping[str, Text]] = {
     ),
     "result.mend": "mend the rows in {file} and import that file; exactly those events go",
     "result.mend_by": "mend the rows in {file}, then send exactly those events:\n{command}",
-    "result.practised": (
-        "this was practice, and nothing reached RD Station; to send it, log in (rd-import login), then:\n{command}"
-    ),
+    "result.practice": "Practice: nothing of this reached RD Station.",
+    "result.practised": "to send it to RD Station, log in (rd-import login), then:\n{command}",
     "result.rest": "to send the rest:\nrd-import resume {run}",
     "result.deferred": "the rest may go after `not_before` in the audit:\nrd-import resume {run}",
     # status

@@ -22,7 +22,7 @@ from rd_import.job import Job
 from rd_import.lookup import LookupTable, lookup_table
 from rd_import.mapping_file import Mapping, Preset, TypeBy
 from rd_import.matching import Matching
-from rd_import.names import Names, folded
+from rd_import.names import Names, folded, near_types
 from rd_import.presets import recognise
 from rd_import.read import find_exports, read
 from rd_import.values import GROUP, Finding
@@ -276,7 +276,7 @@ def no_type(presets: Sequence[Preset | None]) -> JobError:
     feeds = list(dict.fromkeys(name for one in known for name in one.feeds))
     columns = [one.column for preset in known for one in preset.suggestions]
     if not known:
-        return JobError("no_type", types=", ".join(CURRENT_TYPES))
+        return JobError("no_type")
     return JobError(
         "no_type_of_preset", preset=known[0].name, types=", ".join(feeds), type_by=columns
     )
@@ -308,7 +308,7 @@ def event_type_named(name: str, exports: Iterable[str]) -> EventType:
     if name in REMOVED_TYPES:
         raise removed_type(name, exports)
     if name not in CURRENT_TYPES:
-        raise JobError("unknown_type", name=name, types=", ".join(CURRENT_TYPES))
+        raise JobError("unknown_type", name=name, near=near_types(name))
     return EVENT_TYPES[name]
 
 

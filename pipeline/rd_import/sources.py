@@ -5,6 +5,7 @@ watched: what grows out of all proportion is a bomb and ends the reading.
 """
 
 import bz2
+import difflib
 import errno
 import glob
 import gzip
@@ -155,8 +156,19 @@ def _paths(given: str) -> Iterator[Path]:
     else:
         matches = sorted(Path(name) for name in glob.glob(given, recursive=True))
         if not matches:
-            raise ExportError("no_such_file", path=given)
+            raise ExportError("no_such_file", path=given, near=_near(path))
         yield from matches
+
+
+def _near(path: Path) -> tuple[str, ...]:
+    """Name a file that may have been meant."""
+    try:
+        names = [one.name for one in path.parent.iterdir() if _is_data(one.name)]
+    except OSError:
+        return ()
+    longer = [name for name in names if name.startswith(path.name)]
+    near = longer or difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
+    return tuple(str(path.with_name(name)) for name in near[:1])
 
 
 def _is_data(name: str) -> bool:

@@ -15,6 +15,7 @@ from rd_import.messages import plain, say
 from rd_import.values import REMARKS, RunResult
 
 if TYPE_CHECKING:
+    from rd_import.job import Account
     from rd_import.preview import Cause, Preview
     from rd_import.report import Cause as Refusal
     from rd_import.report import Report
@@ -56,9 +57,10 @@ def reminder_text(preview: Preview, *, look: Look) -> str:
     return laid_out((Line(say("preview.attention"), style="warning"), *warnings, Line()), look)
 
 
-def destination_of(base_url: str) -> str:
+def destination_of(account: Account) -> str:
     """Say where events go."""
-    return say("preview.practice", url=base_url) if is_loopback(base_url) else base_url
+    key = "preview.practice" if is_loopback(account.base_url) else "preview.rd_station"
+    return say(key, url=account.base_url, label=account.label)
 
 
 def result_text(
@@ -67,6 +69,7 @@ def result_text(
     report: Report | None = None,
     run: str = "",
     command: Callable[[Path], str] | None = None,
+    answered: str | None = None,
     look: Look | None = None,
 ) -> str:
     """Write the closing screen: counts that sum, why a run stopped, and what to do next.
@@ -76,9 +79,11 @@ def result_text(
         report: What was written of it.
         run: How the next command names the run.
         command: Gives the command that imports mended rows; None where the job's own words are not known.
+        answered: The same command with what was open answered, so that it reaches nobody by mistake.
         look: How the stream shows lines.
     """
-    return laid_out(_result_lines(result, report, run or result.run_id, command), look or Look())
+    lines = _result_lines(result, report, run or result.run_id, command, answered)
+    return laid_out(lines, look or Look())
 
 
 def _preview_lines(preview: Preview, destination: str, label: str | None) -> Iterator[Line]:
@@ -86,9 +91,11 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
     yield Line(title, style="title")
     yield Line()
     yield from _sum_lines(preview)
-    yield Line()
-    yield Line(say("preview.attention"), style="warning")
-    for text in _warnings(preview, label):
+    warnings = list(_warnings(preview, label))
+    if warnings:
+        yield Line()
+        yield Line(say("preview.attention"), style="warning")
+    for text in warnings:
         yield Line(text, "  ! ", "warning")
     for heading in ("preview.fatal", "preview.left_out", "preview.remarks"):
         causes = [one for one in preview.problems if _heading_of(one) == heading]
@@ -107,7 +114,10 @@ def _preview_lines(preview: Preview, destination: str, label: str | None) -> Ite
 def _sum_lines(preview: Preview) -> Iterator[Line]:
     """How much would go, what stays behind, and what that costs."""
     contacts = say("preview.contacts", count=preview.contacts)
-    yield _amount("preview.events", preview.to_send, contacts=contacts)
+    if preview.to_send:
+        yield _amount("preview.events", preview.to_send, contacts=contacts)
+    else:
+        yield Line(say("preview.nothing"), "  ", "warning")
     if len(preview.event_types) > 1:
         for name, count in preview.event_types.items():
             yield _amount("preview.of_type", count, event_type=name)
@@ -116,16 +126,30 @@ def _sum_lines(preview: Preview) -> Iterator[Line]:
     for reason, count in preview.reasons.items():
         if reason in REASONS:
             yield _amount(f"preview.{reason}", count)
+    if preview.to_send:
+        size = preview.bytes / 1000
+        time = duration(preview.minutes * 60)
+        yield _amount("preview.requests", preview.requests, size=size, time=time)
+    yield from _row_lines(preview)
+
+
+def _row_lines(preview: Preview) -> Iterator[Line]:
+    """What became of the rows, as a sum; nothing where each row is an event that goes."""
+    no_data = sum(export["not_data"] for export in preview.exports)
+    in_events = preview.rows - preview.invalid_rows - sum(preview.filtered.values()) - no_data
+    if in_events == preview.rows == preview.events == preview.to_send:
+        return
+    yield Line()
+    events = say("preview.of_events", count=preview.events)
+    yield _amount("preview.in_events", in_events, events=events)
     if preview.invalid_rows:
-        yield _amount("preview.invalid", preview.invalid_rows, rows=preview.rows)
+        yield _amount("preview.invalid", preview.invalid_rows)
     for rule, count in preview.filtered.items():
         yield _amount("preview.filtered", count, rule=plain(translate(rule)))
-    left_out = sum(export["not_data"] for export in preview.exports)
-    if left_out:
-        yield _amount("preview.not_data", left_out)
-    size = preview.bytes / 1000
-    time = duration(preview.minutes * 60)
-    yield _amount("preview.requests", preview.requests, size=size, time=time)
+    if no_data:
+        yield _amount("preview.not_data", no_data)
+    if in_events != preview.rows:
+        yield _amount("preview.rows", preview.rows)
 
 
 def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
@@ -134,12 +158,10 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
     for found in findings:
         if found["confidence"] == "open":
             yield say("preview.only_you", question=plain(messages.question(found)))
-    yield say("preview.now")
+    if preview.to_send:
+        yield say("preview.now")
     yield from _ages(preview)
-    for legal_base, events in preview.legal_bases.items():
-        category, _, status = legal_base.partition(" ")
-        known = status if status in {"granted", "declined"} else "other"
-        yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
+    yield from _consent(preview)
     if preview.repeats:
         yield say("preview.repeats", count=preview.repeats)
     if preview.same_content:
@@ -154,6 +176,13 @@ def _warnings(preview: Preview, label: str | None) -> Iterator[str]:
         yield say("preview.not_looked_up")
     if label is not None:
         yield say("preview.label", label=plain(label))
+
+
+def _consent(preview: Preview) -> Iterator[str]:
+    for legal_base, events in preview.legal_bases.items():
+        category, _, status = legal_base.partition(" ")
+        known = status if status in {"granted", "declined"} else "other"
+        yield say(f"preview.consent_{known}", count=events, category=category, status=plain(status))
 
 
 def _ages(preview: Preview) -> Iterator[str]:
@@ -183,20 +212,28 @@ def _file_lines(preview: Preview) -> Iterator[Line]:
         elif export["alike"]:
             names = ", ".join(export["alike"])
             yield Line(say("preview.alike", count=len(export["alike"]), names=names), "    ")
-        for found in export["findings"]:
-            if found["confidence"] != "open":
+        found_out = export["findings"]
+        for found in found_out:
+            if found["confidence"] in {"likely", "assumed"}:
                 yield Line(plain(messages.finding(found)), "    ", "soft")
+        sure = [found for found in found_out if found["confidence"] in {"stated", "certain"}]
+        for text in messages.sure_findings(sure):
+            yield Line(plain(text), "    ", "soft")
 
 
 def _column_lines(preview: Preview) -> Iterator[Line]:
     yield Line()
     yield Line(say("preview.columns"), style="title")
     same = [field for field, column in preview.fields.items() if field == column]
-    for field, column in preview.fields.items():
-        how = messages.how(preview.how[field])
-        if field != column:
-            fed = f"{field} = {plain(messages.fed_by(column))}"
-            yield Line(f"{fed} ({how})" if how else fed, "  ")
+    for heading in (None, "preset", "alias", "lookup"):
+        fed = [
+            f"{field} = {plain(messages.fed_by(column))}"
+            for field, column in preview.fields.items()
+            if field != column and heading == _heading_of_field(preview.how[field])
+        ]
+        if fed and heading:
+            yield Line(say(f"preview.by_{heading}"), "  ")
+        yield from (Line(text, "    " if heading else "  ") for text in fed)
     for field, value in preview.constants.items():
         yield Line(say("preview.constant", field=field, value=plain(value)), "  ")
     for field in preview.derived:
@@ -220,6 +257,10 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     if preview.unmatched:
         columns = plain(messages.listed(preview.unmatched, most=20))
         yield Line(say("preview.unmatched", columns=columns), "  ")
+
+
+def _heading_of_field(how: str) -> str | None:
+    return how if how in {"preset", "alias", "lookup"} else None
 
 
 def _amount(key: str, count: int, style: Style = "plain", **facts: object) -> Line:
@@ -253,17 +294,32 @@ def _causes_lines(causes: list[Cause], heading: str) -> Iterator[Line]:
 
 def _cause_lines(cause: Cause) -> Iterator[Line]:
     what = plain(cause.message)
-    if cause.column:
+    key = "preview.cause_alone"
+    if cause.column and f"`{cause.column}`" not in what:
+        key = "preview.cause"
         what = say("preview.column", column=plain(messages.fed_by(cause.column)), what=what)
     values = ", ".join(f'"{plain(value)}"' for value in cause.values if value)
-    text = say("preview.cause", count=cause.rows, what=what)
+    text = say(key, count=cause.rows, what=what)
     yield Line(f"{text} ({values})" if values else text, "  ", "bad" if cause.fatal else "plain")
-    yield Line(say("preview.first", places=plain(", ".join(cause.places))), "    ")
+    key = "preview.first" if cause.rows > len(cause.places) else "preview.places"
+    yield Line(say(key, places=plain(_places(cause.places))), "    ")
     yield Line(say("hint", hint=plain(cause.hint)), "    ")
 
 
+def _places(places: Sequence[str]) -> str:
+    """Name places, the file once where all are lines of one."""
+    parts = [place.rpartition(":") for place in places]
+    if len({file for file, _, _ in parts}) > 1 or not all(line.isdigit() for _, _, line in parts):
+        return ", ".join(places)
+    return f"{parts[0][0]}:{', '.join(line for _, _, line in parts)}"
+
+
 def _result_lines(
-    result: RunResult, report: Report | None, run: str, command: Callable[[Path], str] | None
+    result: RunResult,
+    report: Report | None,
+    run: str,
+    command: Callable[[Path], str] | None,
+    answered: str | None,
 ) -> Iterator[Line]:
     for state, rows in result.states.items():
         text = f"{state:<16} {messages.state(state)}"
@@ -271,6 +327,9 @@ def _result_lines(
     if result.decided_rows:
         yield _amount("result.decided", result.decided_rows)
     requests = say("result.requests", count=result.requests)
+    in_events = result.rows - sum(result.states.get(one, 0) for one in ("invalid", "filtered"))
+    if result.events < in_events:
+        requests = f"{say('preview.of_events', count=result.events)}, {requests}"
     yield _amount("result.rows", result.rows, requests=requests)
     yield Line()
     if report is not None:
@@ -282,7 +341,7 @@ def _result_lines(
         yield Line(say("result.report", path=report.path))
     if result.stopped_by not in ASKED_FOR and result.proof:
         yield Line(say("result.stopped", proof=plain(messages.proof(result.proof))), style="bad")
-    for line in _next_steps(result, run, command):
+    for line in _next_steps(result, run, command, answered):
         yield Line(say("hint", hint=line), style="title")
 
 
@@ -302,14 +361,19 @@ def _answer_lines(causes: Sequence[Refusal]) -> Iterator[Line]:
 
 
 def _next_steps(
-    result: RunResult, run: str, command: Callable[[Path], str] | None
+    result: RunResult, run: str, command: Callable[[Path], str] | None, answered: str | None
 ) -> Iterator[str]:
     rest = result.states.get("not_sent") or result.states.get("deferred")
     if result.stopped_by is not None and rest:
         before, nothing_left, why = (result.proof or "").partition(NOTHING_LEFT)
         no_way = nothing_left and not before and result.stopped_by == "outage"
         end = NOT_CONNECTED.get(why, "no_connection") if no_way else result.stopped_by
-        yield say(f"result.{end}", run=run)
+        if end == "account" and (result.proof or "").startswith("401"):
+            end = "token"
+        if end == "question" and answered:
+            yield say("result.question_by", command=answered)
+        else:
+            yield say(f"result.{end}", run=run)
     if result.states.get("unknown", 0) > result.decided_rows:
         yield say("result.unknown", run=run)
     for path in result.rejected_paths:

@@ -13,9 +13,11 @@ import click
 
 from rd_import import messages
 from rd_import.catalogue import translate
+from rd_import.commands.screen import say
 from rd_import.errors import JobError
 from rd_import.job import Account, Job
 from rd_import.layout import Line, Look, laid_out
+from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,15 +77,17 @@ def with_type(job: Job, terminal: TextIO | None) -> Job:
     from rd_import.guide import type_named
     from rd_import.settle import feasible_types
 
-    known = feasible_types(job)
-    if not known:
-        return job
+    known = feasible_types(job) or list(CURRENT_TYPES)
     for number, name in enumerate(known, start=1):
-        line = Line(f"{name:<28} {translate(type_named(name).summary)}", f"{number:>3} ")
+        line = Line(translate(type_named(name).summary), f"{number:>3} {name:<28} ")
         click.echo(laid_out([line], Look.of(sys.stderr)), err=True)
-    answer = answer_to(terminal, messages.say("map.ask_type")).strip()
-    picked = answer.isdigit() and 0 < int(answer) <= len(known)
-    return replace(job, event_type=known[int(answer) - 1] if picked else answer.upper())
+    while answer := answer_to(terminal, messages.say("map.ask_type")).strip():
+        if answer.isdigit() and 0 < int(answer) <= len(known):
+            return replace(job, event_type=known[int(answer) - 1])
+        if answer.upper() in {*CURRENT_TYPES, *REMOVED_TYPES}:
+            return replace(job, event_type=answer.upper())
+        say(messages.say("ask.no_such_type", answer=answer, count=len(known)))
+    return job
 
 
 def with_answers(job: Job, found: Draft, terminal: TextIO) -> Job:
@@ -94,19 +98,38 @@ def with_answers(job: Job, found: Draft, terminal: TextIO) -> Job:
         for name, column in found.proposed.items()
         if agrees(terminal, messages.say("map.ask_proposed", column=column, field=name))
     }
-    for name in found.missing:
-        if name in renames:
-            continue
-        answer = answer_to(terminal, messages.say("map.ask_missing", field=name)).strip()
-        if answer.startswith("="):
-            constants[name] = answer[1:].strip()
-        elif answer:
-            renames[name] = answer
+    open_ones = [name for name in found.missing if name not in renames]
+    if open_ones:
+        say(messages.say("map.columns", columns=messages.listed(found.columns)))
+    columns = {column.strip().casefold(): column for column in found.columns}
+    for name in open_ones:
+        say(_meaning(job.said.event_type, name))
+        while answer := answer_to(terminal, messages.say("map.ask_missing", field=name)).strip():
+            if answer.startswith("="):
+                constants[name] = answer[1:].strip()
+                break
+            if answer.casefold() in columns:
+                renames[name] = columns[answer.casefold()]
+                break
+            say(messages.say("map.no_such_column", column=answer))
     return replace(job, renames=renames, constants=constants)
+
+
+def _meaning(event_type: str | None, field: str) -> str:
+    """Say what a field is, with an example; empty where the type is not the same for all rows."""
+    from rd_import.guide import type_named
+
+    spec = type_named(event_type).field(field) if event_type else None
+    if spec is None:
+        return ""
+    example = messages.say("types.example", example=spec.example)
+    return f"{field}: {translate(spec.description)} {example}"
 
 
 def confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
     """Ask before sending; what reaches many contacts wants more than a key pressed by habit."""
+    if not shown.to_send:
+        return True
     from rd_import.terminal import destination_of, reminder_text
 
     click.echo(reminder_text(shown, look=Look.of(sys.stderr)), err=True)
@@ -115,7 +138,7 @@ def confirmed(terminal: TextIO, shown: Preview, account: Account) -> bool:
         "ask.number" if many else "ask.send",
         count=shown.to_send,
         contacts=shown.contacts,
-        destination=destination_of(account.base_url),
+        destination=destination_of(account),
     )
     answer = answer_to(terminal, question)
     return re.sub(r"[\s.,]", "", answer) == str(shown.contacts) if many else is_yes(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from rd_import.commands.screen import configure_logging, print_json
 from rd_import.commands.watch import watcher_of
 from rd_import.commands.words import account_of, job_of
 from rd_import.errors import AccountError
+from rd_import.layout import Look
 
 
 @click.command("types")
@@ -26,13 +28,13 @@ def types_command(event_type: str | None, *, as_json: bool) -> None:
         if as_json:
             print_json(types=types_data())
         else:
-            click.echo(types_text())
+            click.echo(types_text(look=Look.of(sys.stdout)))
         return
     found = type_named(event_type)
     if as_json:
         print_json(**type_data(found))
     else:
-        click.echo(type_text(found))
+        click.echo(type_text(found, look=Look.of(sys.stdout)))
 
 
 @click.command()
@@ -67,4 +69,4 @@ def explain(row: int, **given: Any) -> None:
     if given["as_json"]:
         print_json(**found)
     else:
-        click.echo(explanation_text(found))
+        click.echo(explanation_text(found, look=Look.of(sys.stdout)))

@@ -16,7 +16,7 @@ from rd_import.commands.options import AUDIT, EXIT_CODES, SENDING, SHAPING, with
 from rd_import.commands.practice import in_sandbox
 from rd_import.commands.screen import configure_logging, print_json, say, show
 from rd_import.commands.watch import watcher_of
-from rd_import.commands.words import account_of, as_command, as_named, job_of
+from rd_import.commands.words import account_of, answers_to, as_command, as_named, job_of, words_of
 from rd_import.errors import AccountError
 from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, laid_out
@@ -45,7 +45,8 @@ def import_command(**given: Any) -> None:
         )
         job = ask.with_type(job, terminal)
         given["event_type"] = job.event_type or None
-        result = run(replace(job, account=account), watcher=watcher_of(given, terminal))
+        job = replace(job, account=account, words=words_of(import_command, given))
+        result = run(job, watcher=watcher_of(given, terminal))
         show(result, given, again=partial(as_command, import_command, given))
     raise click.exceptions.Exit(result.exit_code)
 
@@ -63,6 +64,7 @@ def check(**given: Any) -> None:
         job = replace(job, account=account_of(given))
     job = ask.with_type(job, ask.open_terminal_if(needed=False))
     given["event_type"] = job.event_type or None
+    job = replace(job, words=words_of(import_command, given))
     shown = importer.check(job, keep=given["keep"], watcher=watcher_of(given, None))
     if given["as_json"]:
         print_json(
@@ -80,16 +82,15 @@ def check(**given: Any) -> None:
         if not shown.rows:
             say(messages.say("say.no_rows"))
         kept = shown.run_folder if given["run_dir"] else shown.run_id
-        for question, events in (("past", shown.past), ("repeats", shown.repeats)):
-            if events and not given[question]:
-                given[question] = "skip"  # the answer that cannot reach anybody by mistake
-        send = (
-            f"rd-import resume {as_named(kept, given)}"
-            if given["keep"]
-            else as_command(import_command, given)
-        )
-        text = messages.say("say.to_send", command=send)
-        click.echo(laid_out([Line(text, style="title")], Look.of(sys.stdout)))
+        answers = answers_to(shown, given)
+        if shown.to_send and len(shown.questions) <= len(answers):
+            send = (
+                f"rd-import resume {as_named(kept, given)}"
+                if given["keep"]
+                else as_command(import_command, given, **answers)
+            )
+            text = messages.say("say.to_send", command=send)
+            click.echo(laid_out([Line(text, style="title")], Look.of(sys.stdout)))
     if shown.run_folder:
         say(messages.say("say.run_folder", path=shown.run_folder))
     raise click.exceptions.Exit(shown.exit_code)

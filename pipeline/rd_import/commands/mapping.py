@@ -60,11 +60,12 @@ def map_command(**given: Any) -> None:
 def keep_decisions(terminal: TextIO, shown: Preview, given: dict[str, Any]) -> None:
     """Offer to write what a confirmed preview decided into a mapping file, where there is none yet."""
     path = _mapping_path(given["files"])
-    if given["map_path"] or "-" in given["files"] or path.exists():
+    passing = "-" in given["files"] or path.stem.endswith(".rejected") or not shown.to_send
+    if given["map_path"] or passing or path.exists():
         return
     if ask.agrees(terminal, messages.say("map.ask_keep", path=path)):
         _write_mapping(path, shown.mapping)
-        say(messages.say("map.written", path=path))
+        say(messages.say("map.kept", path=path, map=shlex.quote(str(path))))
 
 
 def _mapping_path(files: Sequence[str]) -> Path:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rd_import import messages
-from rd_import.commands.words import as_named
+from rd_import.commands.words import answers_to, as_named, mend_command
 from rd_import.errors import RdImportError
 from rd_import.layout import Line, Look, laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rd_import.report import Report
     from rd_import.values import RunResult
@@ -51,16 +52,44 @@ def show(
 
     report = _report_of(result)
     if not given["as_json"]:
-        command = again and (lambda path: again(files=(str(path),)))
-        run = as_named(result.run_id, given)
         look = Look.of(sys.stdout)
-        click.echo(result_text(result, report=report, run=run, command=command, look=look))
-        if again and given["in_sandbox"]:
-            send = again(in_sandbox=False)
+        practice = bool(again and given["in_sandbox"])
+        if practice:
+            title = Line(messages.say("result.practice"), style="title")
+            click.echo(laid_out([title, Line()], look))
+        answers = answers_to(given["shown"], given) if again and given.get("shown") else {}
+        text = result_text(
+            result,
+            report=report,
+            run=as_named(result.run_id, given),
+            command=_mending(result, given, again),
+            answered=again(**answers) if again and answers else None,
+            look=look,
+        )
+        click.echo(text)
+        if again and practice:
+            send = again(in_sandbox=False, **answers)
             practised = messages.say("hint", hint=messages.say("result.practised", command=send))
             click.echo(laid_out([Line(practised, style="title")], look))
         return
     print_json(**result.as_dict() | {"report": report and str(report.path)})
+
+
+def _mending(
+    result: RunResult, given: dict[str, Any], again: Callable[..., str] | None
+) -> Callable[[Path], str] | None:
+    """Give what writes the command that imports mended rows; None where the run was not asked for in words."""
+    if again is not None:
+        return lambda path: again(files=(str(path),))
+    if not result.rejected_paths:
+        return None
+    from rd_import.run_folder import RunFolder
+
+    try:
+        words = RunFolder.open(result.run_folder).facts["asked"].get("words")
+    except RdImportError:
+        return None
+    return words and (lambda path: mend_command(path, words, given))
 
 
 def _report_of(result: RunResult) -> Report | None:

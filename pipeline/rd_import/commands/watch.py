@@ -41,12 +41,13 @@ def watcher_of(given: dict[str, Any], terminal: TextIO | None) -> Watcher:
                 say(messages.with_hint(what, messages.say("say.new_ledger_hint")))
 
         def sees(self, shown: Preview, session: Session | None, *, sends: bool) -> None:
+            given["shown"] = shown
             if given["as_json"]:
                 return
             destination = messages.say("preview.check")
             label = None
             if sends and session is not None:
-                destination = destination_of(session.account.base_url)
+                destination = destination_of(session.account)
                 label = session.account.label if session.trusted_label else None
             look = Look.of(sys.stdout)
             click.echo(preview_text(shown, destination=destination, label=label, look=look))

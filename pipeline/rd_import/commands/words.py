@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,14 @@ import click
 from rd_import.errors import AccountError, JobError
 from rd_import.job import Account, Delivery, Job, Threshold
 from rd_import.key_line import Policy
+from rd_import.names import near_types
 from rdstation_events import CURRENT_TYPES, REMOVED_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rd_import.mapping_file import Mapping
+    from rd_import.preview import Preview
 
 NOT_REPEATED = {"yes", "as_json", "verbose", "audit_path"}
 """What belongs to one run, and into no command that is proposed."""
@@ -28,9 +33,10 @@ def job_of(given: dict[str, Any]) -> Job:
     """
     if not given["files"]:
         raise JobError("no_exports")
+    _refuse_mistyped_command(given["files"][0])
     asked = (given["event_type"] or "").upper()
     if asked and asked not in {*CURRENT_TYPES, *REMOVED_TYPES}:
-        raise JobError("unknown_type", name=given["event_type"], types=", ".join(CURRENT_TYPES))
+        raise JobError("unknown_type", name=given["event_type"], near=near_types(asked))
     mapping = _mapping(given["map_path"])
     by_column = given["type_by"] or (mapping.type_by and mapping.type_by.column)
     if asked and by_column:
@@ -65,6 +71,15 @@ def job_of(given: dict[str, Any]) -> Job:
         max_age_days=given["max_age"],
         **_how(given),
     )
+
+
+def _refuse_mistyped_command(word: str) -> None:
+    """Refuse what is no file and nearly a command, which would be taken for a file's name."""
+    root = click.get_current_context().find_root().command
+    if "." in word or Path(word).exists() or not isinstance(root, click.Group):
+        return
+    if near := difflib.get_close_matches(word, list(root.commands), n=1, cutoff=0.7):
+        raise JobError("no_such_command", given=word, near=near[0])
 
 
 def _mapping(named: str | None) -> Mapping:
@@ -134,7 +149,25 @@ def _how(given: dict[str, Any]) -> dict[str, Any]:
 def as_command(command: click.Command, given: dict[str, Any], **changed: object) -> str:
     """Write the words of an import as it was asked for, with these parameters changed."""
     asked = {**given, **changed}
-    words = ["rd-import", *asked["files"]]
+    return shlex.join(["rd-import", *asked["files"], *_options(command, asked)])
+
+
+def words_of(command: click.Command, given: dict[str, Any]) -> tuple[str, ...]:
+    """Give the options that shaped an import, for a command that imports what was mended of it later on.
+
+    Where the ledger is, and which account, belong to each command; an address may hold a password.
+    """
+    return tuple(_options(command, {**given, "ledger": None, "label": None, "base_url": None}))
+
+
+def answers_to(shown: Preview, given: dict[str, Any]) -> dict[str, str]:
+    """Answer what is open so that it cannot reach anybody by mistake."""
+    events = {"past": shown.past, "repeats": shown.repeats}
+    return {question: "skip" for question, count in events.items() if count and not given[question]}
+
+
+def _options(command: click.Command, asked: dict[str, Any]) -> list[str]:
+    words: list[str] = []
     context = click.Context(command)
     for one in command.params:
         value = asked.get(one.name or "")
@@ -147,16 +180,25 @@ def as_command(command: click.Command, given: dict[str, Any], **changed: object)
         else:
             for each in value if isinstance(value, tuple) else (value,):
                 words += [option, f"{each:g}" if isinstance(each, float) else str(each)]
-    return shlex.join(words)
+    return words
 
 
 def as_named(run: object, given: dict[str, Any]) -> str:
     """Write a run as the next command must name it: with the ledger and the account that this one was given."""
-    words = [str(run)]
+    return shlex.join([str(run), *_where(given)])
+
+
+def mend_command(path: Path, words: Sequence[str], given: dict[str, Any]) -> str:
+    """Write the command that imports the mended rows of a run that was asked for with these words."""
+    return shlex.join(["rd-import", str(path), *words, *_where(given)])
+
+
+def _where(given: dict[str, Any]) -> list[str]:
+    words = []
     for option, name in (
         ("--ledger", "ledger"),
         ("--account", "label"),
         ("--base-url", "base_url"),
     ):
         words += [option, str(given[name])] if given[name] else []
-    return shlex.join(words)
+    return words

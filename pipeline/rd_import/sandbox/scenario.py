@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from rd_import.sandbox.page_texts import ScenarioError
 from rd_import.sandbox.switches import Behaviour
 
 _FOLDER: Final = Path(__file__).with_name("scenarios")
@@ -40,29 +41,29 @@ class Scenario:
         """Read one of the scenarios that come with the sandbox, by its name, or a file.
 
         Raises:
-            ValueError: There is no such scenario, or its file holds what is not known.
+            ScenarioError: There is no such scenario, or its file holds what is not known.
         """
         path = _find(str(name_or_path))
         try:
             text = path.read_text(encoding="utf-8")
             tables = tomllib.loads(text)
         except OSError as error:
-            raise ValueError(f"{path}: {error.strerror or error}") from None
+            raise ScenarioError("unreadable", path=path, reason=error.strerror or error) from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not TOML: {error}") from None
+            raise ScenarioError("no_toml", path=path, reason=error) from None
         return cls._from_tables(path, text, tables)
 
     @classmethod
     def _from_tables(cls, path: Path, text: str, tables: Mapping[str, Any]) -> Self:
         for key, value in tables.items():
             if key not in _TABLES:
-                raise ValueError(f"{path}: [{key}] is not known; known are {', '.join(_TABLES)}")
+                raise ScenarioError("no_table_known", path=path, key=key, names=", ".join(_TABLES))
             if not isinstance(value, dict):
-                raise ValueError(f"{path}: {key} must be a table")  # noqa: TRY004 -- of the file
+                raise ScenarioError("must_be_table", path=path, key=key)
         try:
             behaviour = Behaviour.from_table(tables.get("server", {}))
         except ValueError as error:
-            raise ValueError(f"{path}: [server] {error}") from None
+            raise ScenarioError("server", path=path, fault=error) from None
         job, expect = tables.get("job", {}), tables.get("expect", {})
         return cls(path.stem, _comment(text), behaviour, job, expect)
 
@@ -72,9 +73,7 @@ def _find(name_or_path: str) -> Path:
         return Path(name_or_path)
     if name_or_path not in Scenario.names():
         names = ", ".join(Scenario.names())
-        raise ValueError(
-            f"there is no scenario {name_or_path!r}; there are {names}, or give the path of a file"
-        )
+        raise ScenarioError("no_scenario", name=repr(name_or_path), names=names)
     return _FOLDER / f"{name_or_path}.toml"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self
 
+from rd_import.sandbox.page_texts import Said, ScenarioError
 from rdstation_events.api_facts import MAX_BODY_BYTES
 
 LARGEST_BODY: Final = 16 * 1024 * 1024
@@ -82,15 +83,15 @@ class Fault:
         _check_values(self, _FAULT_RULES)
         given = {field.name for field in fields(self) if getattr(self, field.name) is not None}
         if len(given & _CHOOSERS) != 1:
-            raise ValueError(f"exactly one of {_names(_CHOOSERS)} must be given")
+            raise ScenarioError("one_chooser", names=_names(_CHOOSERS))
         for name, needed in _FAULT_NEEDS.items():
             if name in given and needed not in given:
-                raise ValueError(f"{name} goes with {needed}")
+                raise ScenarioError("goes_with", name=name, needed=needed)
         strange = given - _CHOOSERS - _FAULT_NEEDS.keys() - {"kind"} - _KEYS_OF_KIND[self.kind]
         if strange:
-            raise ValueError(f"a fault of kind {self.kind!r} takes no {_names(strange)}")
+            raise ScenarioError("takes_no", kind=self.kind, names=_names(strange))
         if self.kind == "status" and self.status is None:
-            raise ValueError("a fault of kind 'status' needs a status")
+            raise ScenarioError("needs_status")
 
     @property
     def is_registered(self) -> bool:
@@ -115,11 +116,11 @@ class Fault:
         """Read one `[[server.fault]]`.
 
         Raises:
-            ValueError: A key or a value is not known here.
+            ScenarioError: A key or a value is not known here.
         """
         _check_keys(table, {field.name for field in fields(cls)})
         if "kind" not in table:
-            raise ValueError(f"kind is missing; it must be {_FAULT_RULES['kind'].wants}")
+            raise ScenarioError("kind_missing", wants=_FAULT_RULES["kind"].wants)
         given = dict(table)
         if isinstance(given.get("at"), list):
             given["at"] = tuple(given["at"])
@@ -197,14 +198,14 @@ class Behaviour:
         }
         for name, needed in _BEHAVIOUR_NEEDS.items():
             if name in changed and needed not in changed:
-                raise ValueError(f"{name} goes with {needed}")
+                raise ScenarioError("goes_with", name=name, needed=needed)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
         """Read the `[server]` table of a scenario.
 
         Raises:
-            ValueError: A key or a value is not known here.
+            ScenarioError: A key or a value is not known here.
         """
         _check_keys(table, {field.name for field in fields(cls)} - {"faults"} | {"fault"})
         given = {name: value for name, value in table.items() if name != "fault"}
@@ -215,13 +216,13 @@ class Behaviour:
 
 def _read_faults(tables: object) -> tuple[Fault, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ValueError("fault must be written as [[server.fault]]")
+        raise ScenarioError("written_as")
     faults = []
     for number, table in enumerate(tables, start=1):
         try:
             faults.append(Fault.from_table(table))
         except ValueError as error:
-            raise ValueError(f"fault number {number}: {error}") from None
+            raise ScenarioError("fault_number", number=number, fault=error) from None
     return tuple(faults)
 
 
@@ -233,7 +234,7 @@ def _is_within(value: float, first: float, length: float | None) -> bool:
 
 
 class _Rule(NamedTuple):
-    wants: str
+    wants: Said
     """As in "must be …"."""
     holds: Callable[[Any], bool]
 
@@ -241,14 +242,14 @@ class _Rule(NamedTuple):
 def _check_keys(table: Mapping[str, Any], known: set[str]) -> None:
     for name in table:
         if name not in known:
-            raise ValueError(f"{name} is not known; known are {_names(known)}")
+            raise ScenarioError("not_known", name=name, names=_names(known))
 
 
 def _check_values(owner: Behaviour | Fault, rules: Mapping[str, _Rule]) -> None:
     for field in fields(owner):
         value, rule = getattr(owner, field.name), rules[field.name]
         if not (value is None and field.default is None) and not rule.holds(value):
-            raise ValueError(f"{field.name} must be {rule.wants}, not {value!r}")
+            raise ScenarioError("must_be", name=field.name, wants=rule.wants, value=repr(value))
 
 
 def _names(names: set[str] | frozenset[str]) -> str:
@@ -256,36 +257,36 @@ def _names(names: set[str] | frozenset[str]) -> str:
 
 
 def _one_of(*options: str | int) -> _Rule:
-    wants = "one of " + ", ".join(map(str, options))
+    wants = Said("one_of", names=", ".join(map(str, options)))
     return _Rule(wants, lambda value: type(value) in {str, int} and value in options)
 
 
 def _whole(low: int, high: float = math.inf) -> _Rule:
-    wants = f"a whole number from {low}" + ("" if high == math.inf else f" to {high}")
+    wants = Said("whole_from" if high == math.inf else "whole_between", low=low, high=high)
     return _Rule(wants, lambda value: type(value) is int and low <= value <= high)
 
 
 def _number(low: float, high: float = math.inf) -> _Rule:
-    wants = f"a number from {low}" + ("" if high == math.inf else f" to {high}")
+    wants = Said("number_from" if high == math.inf else "number_between", low=low, high=high)
     return _Rule(
         wants,
         lambda value: type(value) in {int, float} and math.isfinite(value) and low <= value <= high,
     )
 
 
-def _all(wants: str, holds: Callable[[Any], bool]) -> _Rule:
-    return _Rule(wants, lambda value: isinstance(value, tuple) and all(map(holds, value)))
+def _all(key: str, holds: Callable[[Any], bool]) -> _Rule:
+    return _Rule(Said(key), lambda value: isinstance(value, tuple) and all(map(holds, value)))
 
 
-_YES_OR_NO: Final = _Rule("true or false", lambda value: isinstance(value, bool))
-_TEXT: Final = _Rule("a text", lambda value: isinstance(value, str))
+_YES_OR_NO: Final = _Rule(Said("yes_or_no"), lambda value: isinstance(value, bool))
+_TEXT: Final = _Rule(Said("text"), lambda value: isinstance(value, str))
 
 _BEHAVIOUR_RULES: Final[Mapping[str, _Rule]] = {
     "bad_event": _one_of("index", "no-index", "partial", "partial-no-index", "partial-200"),
     "bad_event_status": _one_of(400, 422),
     "error_shape": _one_of("list", "bare-list", "object", "field", "language"),
     "index_path": _one_of("$[3]", "$.body[3]"),
-    "refused_contacts": _all("a list of texts", _TEXT.holds),
+    "refused_contacts": _all("texts", _TEXT.holds),
     "batch_refuses_ecommerce": _YES_OR_NO,
     "unknown_contact": _one_of("accepted", "not-found"),
     "contact_ready_s": _number(0),
@@ -301,7 +302,7 @@ _BEHAVIOUR_RULES: Final[Mapping[str, _Rule]] = {
     "token_seconds": _number(0),
     "refresh_rotates": _YES_OR_NO,
     "latency_ms": _number(0),
-    "faults": _all("a list of faults", lambda value: isinstance(value, Fault)),
+    "faults": _all("faults", lambda value: isinstance(value, Fault)),
 }
 
 _BEHAVIOUR_NEEDS: Final = {
@@ -338,7 +339,7 @@ _FAULT_NEEDS: Final = {
 
 _FAULT_RULES: Final[Mapping[str, _Rule]] = {
     "kind": _one_of(*_KEYS_OF_KIND),
-    "at": _all("a list of whole numbers from 1", _whole(1).holds),
+    "at": _all("wholes", _whole(1).holds),
     "every": _whole(1),
     "from_request": _whole(1),
     "for_requests": _whole(1),
