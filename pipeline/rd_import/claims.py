@@ -27,6 +27,7 @@ OR_OF_AN_ITEM: Final[Mapping[str, str]] = {
 """Field of the event → what a column of its name holds in a file with one row per item, as likely as not."""
 TITLES: Final = frozenset({"name", "line_items.product_title", "line_items.variant_title"})
 """Fields that a column such as `Item #` does not feed: it holds numbers."""
+NEEDED: Final = frozenset({"line_items.product_title", "line_items.price", "line_items.quantity"})
 _DIGITS: Final = re.compile(r"[0-9]{1,3}")
 
 
@@ -138,7 +139,7 @@ class Claims:
                 self.proposed[one] = columns[0]
 
     def _numbered_items(self) -> dict[str, list[str]]:
-        """Give field → template of columns such as `Item 1 SKU` and `Item 2 SKU`, where their items have names.
+        """Give field → template of columns such as `Item 1 SKU` and `Item 2 SKU`, where they have all that items need.
 
         Nothing is given where anything else feeds items already: one list of items has one origin.
         """
@@ -154,7 +155,7 @@ class Claims:
             [one] = fields
             if one.startswith(ITEM) and takes(self._type, one) and one not in self._omit:
                 claims[one] = list(dict.fromkeys((*claims.get(one, ()), template)))
-        return claims if "line_items.product_title" in claims else {}
+        return claims if claims.keys() >= NEEDED else {}
 
     def _wanted(self) -> list[str]:
         """Name the fields that nothing feeds yet."""
