@@ -546,7 +546,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "CONFLICTING_ROWS": (
         "`{field}` says something else than the order's first row ({place})",
-        "make the rows of one order agree; where each has a part of the amount, a mapping file adds them up: sum = true",
+        "make the rows of one order agree; where each holds a part of it, a mapping file adds them up: sum = true",
     ),
     "TOO_MANY_ITEMS": ("the order has {value} items; RD Station takes {limit}", "leave some out"),
     "EVENT_TOO_LARGE": (
