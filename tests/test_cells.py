@@ -607,3 +607,27 @@ def test_a_legal_word_is_read_in_any_case() -> None:
     )
     typed = type_cells(RowGroup(table), EVENT_TYPES["CALL_FINISHED"], CellFormat())
     assert typed.kept.table["call_type"].to_list() == ["Inbound", "internal"]
+
+
+@pytest.mark.parametrize(
+    ("name", "garbled"),
+    [
+        ("JoÃ£o", True),
+        ("d'Ã\x81vila", True),
+        ("Dâ€™Ávila", False),  # half of it is right, so nobody can say
+        ("Donâ€™t", True),
+        ("Jo\ufffdo", True),
+        ("João", False),
+        ("MAÇÃ – VERDE", False),
+        ("“AMANHÃ”", False),
+        ("IRMÃ", False),
+    ],
+)
+def test_a_text_that_lost_its_accents_before_is_named_and_goes_as_it_is(
+    name: str, garbled: bool
+) -> None:
+    table, problems = typed("ECOMMERCE_ORDER_PAID", {"name": [name]})
+    assert table["name"].to_list() == [name]
+    assert [(code, fatal) for _, code, _, _, fatal in problems] == [
+        ("GARBLED_TEXT", False)
+    ] * garbled

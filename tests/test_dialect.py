@@ -406,3 +406,44 @@ def test_a_header_stays_one_where_all_rows_have_more_cells() -> None:
     """Free text that holds the delimiter, unquoted: the rows are flawed, not the header."""
     text = b"email,id,note\n" + b"a@example.com,1,a, b, c, d, e, f\n" * 20
     assert (found(text).has_header, found(text).cells, found(text).start_line) == (True, 3, 1)
+
+
+def test_rows_that_end_with_a_bare_delimiter_are_whole(tmp_path: Path, rd_import: Command) -> None:
+    """Some programs end each row with a delimiter and not the header: nothing is lost behind it."""
+    path = tmp_path / "sales.csv"
+    path.write_text(
+        "email;funnel_name;value\na@example.com;default;1,50;\nb@example;default;2,50;\n", "utf-8"
+    )
+    words = ("--type", "SALE", "--json")
+    shown = rd_import("check", path, *words).json["preview"]
+    assert (shown["rows"], shown["events"], shown["invalid_rows"]) == (2, 1, 1)
+
+
+def test_a_row_with_something_behind_the_last_name_is_a_flaw() -> None:
+    text = b"email;id\na@example.com;1;\nb@example.com;2;3\n"
+    assert found(text).cells == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "hour"),
+    [
+        ("datetime (UTC)", 10),
+        ("Start GMT", 10),
+        ("Start (GMT-03:00)", 13),
+        ("Start (UTC+2)", 8),
+        ("outcome", 13),
+    ],
+)
+def test_a_column_that_names_its_zone_is_read_in_it(
+    column: str, hour: int, tmp_path: Path, rd_import: Command
+) -> None:
+    """Calls of a telephone system stand in UTC, and the header says so: three hours lie between the readings."""
+    path = tmp_path / "calls.csv"
+    path.write_text(
+        f"email,from,status,{column}\nana@example.com,101,answered,2026-11-20 10:00:00\n", "utf-8"
+    )
+    words = ("--type", "CALL_FINISHED", "--rename", f"call_started_at={column}", "--past", "send")
+    shown = rd_import("check", path, *words).out
+    assert f'"call_started_at": "2026-11-20T{hour:02}:00:00Z"' in shown
+    kept = rd_import("check", path, *words, "--timezone", "Asia/Tokyo").out
+    assert (f'"call_started_at": "2026-11-20T{hour:02}:00:00Z"' in kept) == (column != "outcome")

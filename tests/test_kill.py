@@ -155,7 +155,11 @@ def one_after_another(
         with Sandbox(behaviour=SERVER) as sandbox:
             story = Story(zygote, place / str(number), sandbox, dice, ledger)
             for _ in range(min(KILLS_OF_A_STORY, kills - done)):
-                done += story.kill(story.life(), dice.uniform(0, duration))
+                after = dice.uniform(0, duration)
+                if story.kill(story.life(), after):
+                    done += 1
+                else:
+                    duration = after  # a life is shorter than the one that was measured
             story.finish()
         if done == kills:
             return

@@ -2,15 +2,19 @@
 
 import contextlib
 import os
+import random
 import sqlite3
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 
+import polars as pl
 import pytest
 
 from rd_import.errors import LedgerError
@@ -288,6 +292,42 @@ def test_more_keys_than_one_question_takes_are_all_answered(ledger: Ledger) -> N
 
 
 # --- private --------------------------------------------------------------------------------------
+
+
+def test_keys_are_told_the_same_in_whatever_order_and_company_they_are_asked(
+    ledger: Ledger,
+) -> None:
+    """What was sent side by side is read at one go where it is asked for in that order; one by one it cannot be."""
+    known = [
+        replace(event(number), key=(number << 200 | number).to_bytes(32, "big"))
+        for number in range(1300)
+    ]
+    other = ledger.account("elsewhere")
+    for at in range(0, len(known), 100):
+        part, name = known[at : at + 100], f"r{at}"
+        ledger.claim(mark_of(name), part, now=NOW)
+        ledger.claim(replace(mark_of(f"other {at}"), account=other), part[::2], now=NOW)
+        if at % 300 == 200:
+            ledger.record_unknown(mark_of(name), proof="cut", http_status=None, now=NOW)
+        elif at % 300 == 100:
+            uuids = [f"{name} {one.ordinal}" for one in part]
+            ledger.record_accepted(
+                mark_of(name), part, uuids, batch_uuid=None, proof="200", now=NOW
+            )
+    dice = random.Random(1)
+    strangers = [(number << 200 | 7).to_bytes(32, "big") for number in range(200)]
+    in_order = [one.key for one in known]
+    mixed = dice.sample([*in_order, *strangers], 1200)
+    alone = {
+        key: line for key in [*in_order, *strangers] for line in ledger.lines(1, [key]).values()
+    }
+    assert Counter(line.request is not None for line in alone.values()) == {True: 500, False: 800}
+    for asked in (in_order, in_order[::-1], in_order[150:950], mixed, [*in_order, *in_order]):
+        assert ledger.lines(1, asked) == {key: alone[key] for key in asked if key in alone}
+        shas = pl.Series([bytes(32)] * len(asked), dtype=pl.Binary)
+        uuids = [alone[key].uuid_of(bytes(32)) if key in alone else None for key in asked]
+        assert ledger.settled(1, asked, shas).to_list() == uuids
+        assert any(uuids)
 
 
 def modes(folder: Path) -> dict[str, str]:

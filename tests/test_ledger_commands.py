@@ -177,6 +177,21 @@ def test_ledger_check_names_an_account_that_the_ledger_never_saw(
     assert "does not know the account" in done.json["differences"][0]
 
 
+@pytest.mark.usefixtures("sandbox")
+def test_ledger_check_names_an_event_that_stands_there_twice(
+    tmp_path: Path, rd_import: Command
+) -> None:
+    """No constraint of the database forbids it; only writers that take turns do."""
+    named = ("--ledger", tmp_path / "one.db")
+    rd_import(*job(tmp_path / "a.csv", 3), *named, "--audit", tmp_path / "a.parquet")
+    with contextlib.closing(sqlite3.connect(tmp_path / "one.db")) as database, database:
+        of_line = "SELECT account, event_key, why FROM keys LIMIT 1"
+        database.execute(f"INSERT INTO keys (account, event_key, why) {of_line}")
+    done = rd_import("ledger", "check", *named, "--json")
+    assert done.code == 1
+    assert "more than once" in done.json["differences"][0]
+
+
 # --- older and newer versions
 
 VERSION_1: Final = """

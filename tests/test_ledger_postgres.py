@@ -161,6 +161,8 @@ def test_a_ledger_of_an_older_version_is_brought_up_to_date(postgres: str) -> No
         other.execute("DROP TABLE forgotten")
         for column in ("refused_sha", "run", "claimed_us"):
             other.execute(f"ALTER TABLE keys DROP COLUMN {column}")  # type: ignore[arg-type]
+        other.execute("DROP INDEX keys_by_head")
+        other.execute("ALTER TABLE keys DROP COLUMN line, ADD PRIMARY KEY (account, event_key)")
         other.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
     with Ledger.open(postgres) as after:
         assert after.facts(account).unknowns_in_a_row == 0

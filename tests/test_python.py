@@ -186,9 +186,8 @@ def test_ids_that_lost_digits_as_floats_are_refused(dtype: Any, tmp_path: Path) 
     lossy = [2.0**53, 2.0**53 + 2, -(2.0**60), 1e17, 2.0**70]
     frame = pandas_orders().assign(identifier=pd.Series(lossy).astype(dtype))
     shown = rd.check(rd.Job(exports=frame, event_type=TYPE))
-    assert [(one.code, one.column, one.rows) for one in shown.problems] == [
-        ("SPREADSHEET_DAMAGE", "identifier", 5)
-    ]
+    of_ids = [(one.code, one.rows) for one in shown.problems if one.column == "identifier"]
+    assert of_ids == [("SPREADSHEET_DAMAGE", 5)]  # two of the ids are one as float32
     frame["identifier"] = pd.Series([2**53 + 1, 2**60 + 1, 1, 2, 3], dtype="Int64")
     assert b'"identifier":"9007199254740993"' in b"".join(bodies(frame))
 

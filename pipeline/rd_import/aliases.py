@@ -22,12 +22,14 @@ class Aliases:
     Args:
         fields: Name as `names.folded` writes it → the fields that it was met for.
         ambiguous: Names that mean one field here and another one there: proposed, never mapped unasked.
-        weaker: Names that mean their field only where no other column has a better name for it.
+        amounts: Names that do not say of what the amount is: the order's, or an item's where the file has items.
+        rank: How good a name is, 0 the best: a column feeds a field only where no other has a better name for it.
     """
 
     fields: Mapping[str, tuple[str, ...]]
     ambiguous: frozenset[str]
-    weaker: frozenset[str]
+    amounts: frozenset[str]
+    rank: Mapping[str, int]
 
 
 @cache
@@ -35,12 +37,17 @@ def aliases() -> Aliases:
     """Give all names that are known."""
     found = tomllib.loads(files("rd_import").joinpath("aliases.toml").read_text("utf-8"))
     fields: dict[str, tuple[str, ...]] = {}
-    for names in (found["names"], _removed_names()):
-        _add(fields, names)
-    better = frozenset(fields)
-    for names in (found["weaker"], _put_together(found["people"]), _put_together(found["items"])):
-        _add(fields, names)
-    return Aliases(fields, frozenset(found["ambiguous"]), frozenset(fields) - better)
+    rank: dict[str, int] = {}
+    tiers = (
+        (found["names"], _removed_names()),
+        (found["weaker"], _put_together(found["people"]), _put_together(found["items"])),
+        (found["weakest"],),
+    )
+    for tier, tables in enumerate(tiers):
+        for names in tables:
+            _add(fields, names)
+        rank |= dict.fromkeys(fields.keys() - rank.keys(), tier)
+    return Aliases(fields, frozenset(found["ambiguous"]), frozenset(found["amounts"]), rank)
 
 
 def _removed_names() -> dict[str, list[str]]:

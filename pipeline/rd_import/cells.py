@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from rd_import.names import is_utf8_read_as_cp1252
 from rd_import.nesting import read_json
 from rd_import.values import EVENT, KEY, LEGAL_BASES_CELL, PROBLEM_SCHEMA, ROW, RowGroup, Sifted
 from rd_import.written_dates import TIMESTAMP, usual
@@ -62,6 +63,8 @@ PLAIN_EMAIL: Final = (
 AREA: Final = "(?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])"
 BRAZILIAN: Final = rf"^(?:\+?55)?({AREA}(?:9[6-9][0-9]{{7}}|3[2-6][0-9]{{6}}))$"
 INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
+LOST_CHARACTER: Final = "\ufffd"
+MAYBE_GARBLED: Final = rf"[ÂÃâ][^\x00-\x7f]|{LOST_CHARACTER}"
 DAMAGE: Final = (
     r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
 )
@@ -322,13 +325,27 @@ def _column(
     elif spec.column in PLACES:
         return places(cells, PLACES[spec.column]), pl.DataFrame(schema=PROBLEM_SCHEMA)
     else:
-        return cells, pl.DataFrame(schema=PROBLEM_SCHEMA)
+        return cells, _garbled(table, spec.column)
     return typed, flaws(
         table.filter(typed.is_null() & cells.is_not_null()),
         code=code,
         field=spec.column,
         limit=None,
         fatal=needed(spec),
+    )
+
+
+def _garbled(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Name texts that lost their accents before they were exported: `JoÃ£o`, `Jo�o`."""
+    cells = table[name]
+    odd = cells.filter(cells.str.contains(MAYBE_GARBLED)).unique().to_list()
+    found = [one for one in odd if LOST_CHARACTER in one or is_utf8_read_as_cp1252(one)]
+    return flaws(
+        table.filter(cells.is_in(found)) if found else table.clear(),
+        code="GARBLED_TEXT",
+        field=name,
+        limit=None,
+        fatal=False,
     )
 
 

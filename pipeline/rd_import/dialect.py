@@ -64,7 +64,8 @@ class Dialect:
             a `sep=` line and a preamble.
         start_line: Physical line on which it begins, from 1.
         has_header: False: the first record is a row.
-        cells: How many cells the header, or where there is none most records, have.
+        cells: How many cells the header, or where there is none most records, have; with the header those that all
+            rows have behind its last name and none fills.
         settled: False where only ASCII was seen, so that the first other byte decides on the
             encoding.
         blank_before: How many of the lines before it are blank or bare delimiters.
@@ -155,7 +156,9 @@ def find_dialect(
         len(text[:before].encode(known.codec if ascii_safe else "utf-8", "surrogateescape")),
         text[:before].count(end) + 1,
         has_header,
-        trial.records[first].width if has_header and trial.records else trial.width,
+        trial.records[first].width + _bare_tail(trial.records[first:], trial.width)
+        if has_header and trial.records
+        else trial.width,
         known.settled,
         sum(
             not line.strip(trial.delimiter + "\r") for line in text[skipped:before].split(end)[:-1]
@@ -400,6 +403,7 @@ def _scored(delimiter: str, style: _Style, records: tuple[_Record, ...]) -> _Tri
     width = max(widths, key=lambda one: (widths[one], one == first, one))
     lone = _title_lines(records, width)
     agreeing = sum(one.width == width for one in records[lone:])
+    agreeing += bool(_bare_tail(records[lone:], width))
     return _Trial(
         delimiter,
         style,
@@ -417,6 +421,16 @@ def _title_lines(records: Sequence[_Record], width: int) -> int:
         if not few and not _is_title(one, records[number + 1 : number + 2], most):
             return _narrower_header(records[:number]) if _data_share(one) >= DATA_SHARE else number
     return 0
+
+
+def _bare_tail(records: Sequence[_Record], width: int) -> int:
+    """Count the delimiters that end every row and not the header before them: nothing stands behind them."""
+    names = records[0].width if records else 0
+    rows = [one for one in records[1:] if one.cells]
+    if not 0 < names < width or not rows:
+        return 0
+    bare = all(one.width == width and not any(one.cells[names:]) for one in rows)
+    return width - names if bare else 0
 
 
 def _narrower_header(before: Sequence[_Record]) -> int:

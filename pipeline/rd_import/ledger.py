@@ -25,6 +25,7 @@ from rd_import.ledger_rows import (
     LOOKUP_KEYS,
     Mark,
     accept_plain,
+    among,
     close_request,
     from_us,
     in_batches,
@@ -42,6 +43,7 @@ from rd_import.ledger_rows import (
     write_refusals,
 )
 from rd_import.ledger_schema import (
+    KEY_HEAD,
     SCHEMA_VERSION,
     accounts,
     credentials,
@@ -625,7 +627,8 @@ class Ledger:
         """Defer events that were not sent, because their contact has had its share."""
         with self._writing(mark.account) as connection:
             lines = read_lines(connection, mark.account, [one.key for one in events])
-            insert_claimed(connection, mark, [one for one in events if one.key not in lines], now)
+            new = {one.key: one for one in events if one.key not in lines}
+            insert_claimed(connection, mark, list(new.values()), now)
             claimed = {one.key: KeyLine().claimed(mark.request, one.sha) for one in events} | lines
             held = [
                 (key, line.was_held_back(mark.request, not_before)) for key, line in claimed.items()
@@ -812,7 +815,7 @@ class Ledger:
                     .join(runs, runs.c.run == keys.c.run)
                     .where(
                         keys.c.account == account,
-                        keys.c.event_key.in_(part),
+                        among(part),
                         keys.c.accepted.is_not(None),
                     )
                 )
@@ -890,7 +893,7 @@ class Ledger:
         return None
 
     def faults(self) -> Iterator[str]:
-        """Name what contradicts itself: damaged pages, keys held by closed requests, requests without their keys."""
+        """Name what contradicts itself: damaged pages, keys of closed requests or told twice, requests without keys."""
         with self._reading() as connection:
             for line in self.store.damage(connection):
                 yield say("check.damaged", what=line)
@@ -903,6 +906,13 @@ class Ledger:
                 if state != "sent":
                     name = state or say("check.not_recorded")
                     yield say("check.held", key=key.hex()[:16], request=request, state=name)
+            twice = (
+                sa.select(keys.c.event_key)
+                .group_by(keys.c.account, sa.literal_column(KEY_HEAD), keys.c.event_key)
+                .having(sa.func.count() > 1)
+            )
+            for key in connection.execute(twice).scalars():
+                yield say("check.twice", key=key.hex()[:16])
             sent = sa.select(requests).where(requests.c.state == "sent")
             for row in list(connection.execute(sent)):
                 wanted = split_keys(row.event_keys)

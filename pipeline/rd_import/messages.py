@@ -546,7 +546,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "CONFLICTING_ROWS": (
         "`{field}` says something else than the order's first row ({place})",
-        "make the rows of one order agree",
+        "make the rows of one order agree; where each holds a part of it, a mapping file adds them up: sum = true",
     ),
     "TOO_MANY_ITEMS": ("the order has {value} items; RD Station takes {limit}", "leave some out"),
     "EVENT_TOO_LARGE": (
@@ -609,6 +609,10 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "`price` is {value}, and the items with the freight make {limit}",
         "discounts, taxes and fees explain it, a missing item too; it goes as it is",
     ),
+    "GARBLED_TEXT": (
+        "`{field}` holds text that was damaged before it was exported, such as {value}",
+        "export again as UTF-8, or mend it where it is kept; it goes as it is",
+    ),
     "ROWS_WITHOUT_ITEMS": (
         "the event has {value} rows, and no column of the file feeds `line_items`: the further rows bring no item",
         "if the rows are items, say which columns are theirs: --rename line_items.product_title=COLUMN and so on",
@@ -661,6 +665,7 @@ FINDINGS: Final[Mapping[str, Text]] = {
     "decimal": "decimal mark of `{column}`: {value}",
     "dates": "dates of `{column}`: {value}",
     "timezone": "time zone of times that name none: {value}",
+    "zone_of_column": "time zone of `{column}`: {value}",
     "phones": "phones without a country code are of {value}",
 }
 """What a finding is about → what the preview says of it."""
@@ -712,6 +717,7 @@ EVIDENCE: Final[Mapping[str, Text]] = {
         "{count:n} cells have the same year at the end and many days before it, such as {examples}",
     ),
     "day_is_month": "day and month are the same in every cell, such as {examples}",
+    "column_names_it": "its name says so",
     "file_names_no_zone": (
         "{unzoned:n} time of the file names none",
         "{unzoned:n} times of the file name none",

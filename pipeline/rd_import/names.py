@@ -25,14 +25,21 @@ def folded(name: str) -> str:
     return " ".join(words) or name.strip()
 
 
-def _mended(name: str) -> str:
-    """Undo UTF-8 that was read as cp1252."""
-    if any(mark in name for mark in BROKEN):
-        try:
-            return name.encode("cp1252").decode("utf-8")
-        except ValueError:
-            return name
-    return name
+def is_utf8_read_as_cp1252(text: str) -> bool:
+    """Tell whether a text is made of the bytes of another one: `JoÃ£o`, which was `João`."""
+    return _mended(text) != text
+
+
+def _mended(text: str) -> str:
+    """Undo UTF-8 that was read as cp1252, which leaves its five unused bytes as they are."""
+    if not any(mark in text for mark in BROKEN):
+        return text
+    try:
+        return b"".join(
+            one.encode("latin-1" if "\x80" <= one <= "\x9f" else "cp1252") for one in text
+        ).decode("utf-8")
+    except ValueError:
+        return text
 
 
 class Names:

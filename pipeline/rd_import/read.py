@@ -129,6 +129,11 @@ def _look_csv(source: Source, head: bytes, job: Job) -> Export:
     if dialect.has_header:
         text = record.decode(dialect.working_codec, "replace").rstrip("\r\n")
         columns = header_cells(text, dialect.delimiter, dialect)
+        tail = dialect.delimiter * (dialect.cells - len(columns))
+        if tail:
+            columns = header_cells(text + tail, dialect.delimiter, dialect)
+            names = record.rstrip(b"\r\n")
+            record = names + tail.encode() + record[len(names) :]
     else:
         columns = unique_names([""] * dialect.cells)
     facts = ExportFacts(

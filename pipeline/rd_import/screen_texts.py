@@ -381,6 +381,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "check.damaged": "the file is damaged: {what}",
     "check.not_recorded": "not recorded",
     "check.held": "event {key}… is held by request {request}, which is {state}",
+    "check.twice": "event {key}… stands in the ledger more than once",
     "check.without_keys": (
         "request {request} is marked as sent without {count:n} of its events",
         "request {request} is marked as sent without {count:n} of its events",

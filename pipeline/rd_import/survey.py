@@ -5,7 +5,7 @@ open is no guess of ours: the finding is `open`, and the run waits for the flag.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -14,7 +14,7 @@ import polars as pl
 from rd_import.cells import DEFAULT_ZONE, DURATIONS, CellFormat, bare_amount
 from rd_import.mapping_file import Rule
 from rd_import.values import Finding
-from rd_import.written_dates import TIMESTAMP, usual
+from rd_import.written_dates import TIMESTAMP, usual, zone_named_by
 from rdstation_events.event_type import EventType
 from rdstation_events.field_spec import FieldSpec
 
@@ -101,6 +101,8 @@ class Survey:
                     if found.what == "decimal"
                     else replace(known, dates=found.value)
                 )
+        for name, zone in self._named_zones().items():
+            columns[name] = replace(columns.get(name, base), timezone=zone)
         for name, rule in self.rules.items():
             if rule.is_computed:
                 columns[name] = replace(
@@ -123,7 +125,12 @@ class Survey:
                 found += self._of_dates(spec.column, counts)
             elif spec.kind in {"number", "integer"}:
                 found += self._of_amounts(spec, counts)
-        return (*map(self._as_kept, found), *self._zone(), *self._phones())
+        zones = self._named_zones()
+        named = (
+            Finding("zone_of_column", zone, "certain", "column_names_it", "", self._source(name))
+            for name, zone in zones.items()
+        )
+        return (*map(self._as_kept, found), *self._zone(zones), *named, *self._phones())
 
     def _as_kept(self, found: Finding) -> Finding:
         kept = self.kept.get(found.what)
@@ -281,9 +288,27 @@ class Survey:
 
     # --- zone and phones, of the file ---
 
-    def _zone(self) -> Iterator[Finding]:
+    def _named_zones(self) -> dict[str, str]:
+        """Give the zones that columns such as `Created (UTC)` name, by field; they hold for times that name none."""
+        found: dict[str, str] = {}
+        for name, counts in self._counts.items():
+            rule = self.rules.get(name)
+            zones = {zone_named_by(one) for one in rule.columns} if rule is not None else set()
+            zone = zones.pop() if len(zones) == 1 else None
+            if counts["unzoned"] and zone is not None:
+                found[name] = zone
+        return found
+
+    def _source(self, name: str) -> str:
+        return self.rules[name].columns[0]
+
+    def _zone(self, named: Collection[str]) -> Iterator[Finding]:
         zoned = sum(counts["zoned"] for counts in self._counts.values())
-        unzoned = sum(counts["unzoned"] for counts in self._counts.values())
+        unzoned = sum(
+            counts["unzoned"] for name, counts in self._counts.items() if name not in named
+        )
+        if named and not unzoned:
+            return
         if not unzoned and not zoned:
             return
         facts = {"zoned": str(zoned), "unzoned": str(unzoned)}

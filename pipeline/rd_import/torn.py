@@ -31,7 +31,7 @@ class TornRows:
     by: str | None
     rows: dict[str, int] = field(default_factory=dict)
     _suspects: dict[str, int] = field(default_factory=dict)
-    _last: tuple[str | None, tuple[int, ...]] = (None, ())
+    _last: tuple[str | None, int | None] = (None, None)
 
     def add(
         self,
@@ -93,23 +93,19 @@ class TornRows:
 
     def _neighbours(self, readable: pl.DataFrame, torn: list[int]) -> None:
         """Hold an unreadable row against the event that stands on both sides of it."""
-        keys = (
-            dict(zip(readable[ROW].to_list(), readable[str(self.by)].to_list(), strict=True))
-            if torn or self._last[1]
-            else {}
-        )
-        before, waiting = self._last
-        if torn or waiting:
+        before, first = self._last  # the id before, and the first unreadable row since
+        if torn or first is not None:
+            keys = dict(zip(readable[ROW].to_list(), readable[str(self.by)].to_list(), strict=True))
             for row in sorted({*keys, *torn}):
                 if row not in keys:
-                    waiting = (*waiting, row)
+                    first = row if first is None else first
                     continue
-                if waiting and before is not None and keys[row] == before:
-                    self.rows.setdefault(before, waiting[0])
-                before, waiting = keys[row], ()
+                if first is not None and before is not None and keys[row] == before:
+                    self.rows.setdefault(before, first)
+                before, first = keys[row], None
         elif readable.height:
             before = readable[str(self.by)][-1]
-        self._last = (before, waiting)
+        self._last = (before, first)
 
 
 def _near(text: str, delimiter: str, place: int, width: int) -> set[str]:

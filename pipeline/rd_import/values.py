@@ -62,7 +62,9 @@ NOT_DATA: Final = frozenset({"TOTALS_ROW", "REPEATED_HEADER"})
 LEFT_OUT: Final = frozenset({*NOT_DATA, "FILTERED"})
 """Codes of rows that are `filtered`, not invalid: no data, or left out by a rule, which their `limit` names."""
 
-REMARKS: Final = frozenset({"TOTAL_ITEMS_DIFFER", "PRICE_DIFFERS", "ROWS_WITHOUT_ITEMS"})
+REMARKS: Final = frozenset(
+    {"TOTAL_ITEMS_DIFFER", "PRICE_DIFFERS", "ROWS_WITHOUT_ITEMS", "GARBLED_TEXT"}
+)
 """Codes of what is worth a look and changes nothing."""
 
 NAMES_A_ROW: Final = frozenset({"CONFLICTING_ROWS", "TORN_EVENT"})

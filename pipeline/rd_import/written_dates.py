@@ -64,6 +64,9 @@ _FORMS: Final = tuple(
     )
     for date in dates
 )
+_ZONE_IN_NAME: Final = re.compile(
+    r"(?<![a-z])(?:utc|gmt)\s*([+-](?:1[0-4]|0?[0-9]))?(?::?00)?(?![a-z0-9:])", re.IGNORECASE
+)
 _EPOCH: Final = {10: 1, 13: 1_000, 16: 1_000_000}
 """Digits of a moment from 2001 to 2065 → its units in a second."""
 
@@ -73,6 +76,15 @@ def usual(cells: pl.Series) -> pl.Series:
     odd = cells.filter(cells.is_not_null() & ~cells.str.contains(TIMESTAMP)).unique().to_list()
     found = {one: plain for one in odd if (plain := _plain(one)) is not None}
     return cells.replace(list(found), list(found.values())) if found else cells
+
+
+def zone_named_by(column: str) -> str | None:
+    """Give the zone that a column's name tells, such as `Created (UTC)` or `start_gmt`; None where it tells none."""
+    found = _ZONE_IN_NAME.search(column)
+    if found is None:
+        return None
+    hours = int(found[1] or 0)
+    return "UTC" if not hours else f"Etc/GMT{-hours:+d}"
 
 
 def _plain(cell: str) -> str | None:
