@@ -8,7 +8,7 @@ import pytest
 from command_line import SAMPLE_DATA
 from conftest import Command
 from rd_import.progress import Progress, progress_on
-from rd_import.sandbox import Sandbox
+from rd_import.sandbox import Behaviour, Fault, Sandbox
 from rd_import.send import Sending
 
 pytest.importorskip("pty", reason="terminals of POSIX")
@@ -270,6 +270,33 @@ def test_a_resumed_run_names_the_whole_command_that_sends_what_was_mended(
     [rejected] = tmp_path.glob("shop.*.rejected.csv")
     asked = "--type ECOMMERCE_ORDER_PLACED --set shipping_country=BR --past send --ledger own.db"
     assert f"  rd-import {rejected} {asked}" in resumed.lines
+
+
+def test_unknown_rows_are_decided_about_by_the_clock_of_this_machine(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    """What each decision means stands once; a slip of the finger decides nothing."""
+    sandbox.behaviour = Behaviour(faults=(Fault("drop-after", at=(1,)),))
+    env = {
+        "RD_IMPORT_BASE_URL": sandbox.url,
+        "RD_IMPORT_TOKEN": sandbox.token,
+        "LC_ALL": "pt_BR.UTF-8",
+        "TZ": "UTC+3",  # three hours behind, in POSIX's way of writing it
+    }
+    words = (orders(tmp_path, 2), *ORDER)
+    sent = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=env, answer="s\nn\n")
+    assert sent.code == 5
+    [command] = [line.split() for line in sent.lines if line.startswith("  rd-import resolve ")]
+
+    screen = on_a_terminal(
+        *command[1:], cwd=tmp_path, state=tmp_path, env=env, answer="x\nc\nvi lá\n\n"
+    )
+    assert "`x` não é nenhum deles" in screen.text
+    assert screen.text.count("não está lá: enviar mais uma vez") == 1
+    assert screen.text.count("UTC-03:00, e o RD Station o mostraria nessa hora") == 2
+    status = on_a_terminal("status", cwd=tmp_path, state=tmp_path, env=env)
+    assert "UTC-03:00 ECOMMERCE_ORDER_PLACED" in status.text
+    assert "1 linha pode estar registrada ou não" in status.text
 
 
 def test_an_unanswered_question_comes_with_the_command_that_reaches_nobody_by_mistake(

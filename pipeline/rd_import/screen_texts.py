@@ -330,8 +330,8 @@ SCREENS: Final[Mapping[str, Text]] = {
     "status.ledger": "ledger: {path}",
     "status.no_ledger": "there is no ledger at {path} yet: nothing was sent from here.",
     "status.empty": "nothing was sent from here yet",
-    "status.run": "{run}  {started:short} UTC  {event_type}",
-    "status.account": "{run}  {started:short} UTC  {event_type}  {account}",
+    "status.run": "{run}  {started:local-short}  {event_type}",
+    "status.account": "{run}  {started:local-short}  {event_type}  {account}",
     "status.running": "is being sent right now",
     "status.interrupted": (
         "was interrupted: what left is recorded, and nothing of it goes twice; to go on:\nrd-import resume {run}"
@@ -358,7 +358,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Look the contacts up in RD Station: is the event on the timeline?",
     ),
     "resolve.event": "{number:n} of {count:n}: row {row} of {path}: {who}",
-    "resolve.left_at": "{event_type}; it left on {when:medium} UTC, and RD Station would show it at that time",
+    "resolve.left_at": "{event_type}; it left on {when:local-medium}, and RD Station would show it at that time",
     "resolve.no_contact": "its contact is no longer kept here",
     "resolve.resend": (
         "r  not there: send it once more; if it was registered after all, the contact has it twice "
@@ -367,6 +367,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "resolve.confirmed": "c  it is there: confirmed, and no import sends it again",
     "resolve.left": "l  cannot be told: leave it unknown, and no import sends it again",
     "resolve.ask": "r, c, l, or Enter to skip: ",
+    "resolve.ask_again": "`{answer}` is none of them",
     "resolve.why": "why? ",
     "resolve.looked": "looked at on the terminal",
     "resolve.refused": "row {row}: {why}; left as it is",
