@@ -1,6 +1,7 @@
 """What a person sees on a terminal of 80 columns, in both languages."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,28 @@ def test_where_nothing_is_left_to_send_nothing_is_asked(tmp_path: Path, sandbox:
     assert again.code == 0
     assert "there is nothing to send 3 of the events were sent earlier" in again.text
     assert "[y/N]" not in again.text
+
+
+def test_mended_rows_go_on_under_the_name_of_their_export(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A third round has no longer names than the first, and nobody is asked to keep decisions for a file of leftovers."""
+    env = {"RD_IMPORT_BASE_URL": sandbox.url, "RD_IMPORT_TOKEN": sandbox.token}
+    name = shopify(tmp_path)
+    first = on_a_terminal(name, *ORDER, cwd=tmp_path, state=tmp_path, env=env, answer="y\nn\n")
+    assert first.code == 3
+    [rejected] = tmp_path.glob("*.rejected.csv")
+    shown = rejected.read_text("utf-8").replace("ana,gmail", "ana@gmail.com")
+    rejected.write_text(
+        shown + shown.splitlines()[-1].replace("ana@gmail.com", "x") + "\n", "utf-8"
+    )
+    again = on_a_terminal(
+        rejected.name, *ORDER, "--max-invalid", "100%", cwd=tmp_path, state=tmp_path, env=env, answer="y\n"
+    )  # fmt: skip
+    assert "Keep these decisions" not in again.text
+    assert "rejected_code" not in again.text
+    [audit] = [
+        one for one in tmp_path.glob("*.audit.parquet") if one.stem[:20] != rejected.stem[:20]
+    ]
+    assert re.fullmatch(r"shop\.\d{8}T\d{12}Z\.audit\.parquet", audit.name)
 
 
 def test_a_resumed_run_names_the_whole_command_that_sends_what_was_mended(

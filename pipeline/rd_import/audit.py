@@ -27,7 +27,7 @@ from rd_import.outcome import PERSONAL, ApiError, is_uuid
 from rd_import.places import make_durable, new_file, place_of, put_in_place, temporary_of
 from rd_import.plan import CONTACT_CONFLICT, Decisions
 from rd_import.run_folder import ERASED, RunFolder
-from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, ROW
+from rd_import.values import EVENT, LEFT_OUT, NAMES_A_ROW, REASON_COLUMNS, ROW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -739,8 +739,6 @@ def rejected_files_of(path: Path, inputs: int) -> Iterator[Path]:
 class _RejectedFiles:
     """One file per input with all rows of every rejected event: their own bytes, plus reason columns."""
 
-    REASONS: Final = ("rejected_code", "rejected_column", "rejected_reason", "rejected_hint")
-
     def __init__(self, folder: RunFolder, audit: Path) -> None:
         self._exports = folder.facts["exports"]
         self._paths = list(rejected_files_of(audit, len(self._exports)))
@@ -781,7 +779,7 @@ class _RejectedFiles:
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
             if facts["header_record"]:
-                self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
+                self._write(export, facts["header_record"].encode("latin-1"), REASON_COLUMNS)
         encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
         end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
         ours = "".join(
@@ -919,10 +917,11 @@ def _known_of(row: Mapping[str, str], run: str) -> Iterator[tuple[bytes, KeyLine
 
 
 def default_audit_path(first_export: str, started: datetime) -> Path:
-    """Name the audit beside the first local input."""
+    """Name the audit beside the first local input; mended rows of an earlier run go on under the export's own name."""
     source = Path(first_export)
     parent = source.parent if source.exists() and source.is_file() else Path()
-    name = f"{source.stem}.{started:%Y%m%dT%H%M%S%fZ}"
+    stem = re.sub(r"\.\d{8}T\d{12}Z(-\d+)?(\.\d+)?\.rejected$", "", source.stem)
+    name = f"{stem}.{started:%Y%m%dT%H%M%S%fZ}"
     names = (name if again == 0 else f"{name}-{again + 1}" for again in itertools.count())
     return next(
         path

@@ -215,10 +215,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.left_out": "Left out of events that go",
     "preview.remarks": "Worth a look; it goes as it is",
     "preview.payloads": ("The first event", "The first {count:n} events"),
-    "preview.no_feed": (
-        "no column feeds it: --rename {field}=COLUMN; or, to send no items, take their lines out of what "
-        "rd-import map writes"
-    ),
+    "preview.no_feed": "no column feeds it: --rename {field}=COLUMN (or --set {field}=VALUE)",
     "preview.cause_alone": ("{count:n} row: {what}", "{count:n} rows: {what}"),
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",

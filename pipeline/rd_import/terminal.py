@@ -12,7 +12,7 @@ from rd_import.catalogue import number, translate
 from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
-from rd_import.values import REMARKS, RunResult
+from rd_import.values import REASON_COLUMNS, REMARKS, RunResult
 
 if TYPE_CHECKING:
     from rd_import.job import Account
@@ -254,8 +254,9 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
         flag = plain(messages.type_by_flag(column))
         shown = say("preview.suggested", column=plain(column), words=words, flag=flag)
         yield Line(shown, "  ")
-    if preview.unmatched:
-        columns = plain(messages.listed(preview.unmatched, most=20))
+    unmatched = [name for name in preview.unmatched if name not in REASON_COLUMNS]
+    if unmatched:
+        columns = plain(messages.listed(unmatched, most=20))
         yield Line(say("preview.unmatched", columns=columns), "  ")
 
 
