@@ -251,12 +251,21 @@ def test_where_nothing_is_left_to_send_nothing_is_asked(tmp_path: Path, sandbox:
     assert "[y/N]" not in again.text
 
 
+def test_an_erasure_that_is_declined_erases_nothing_and_says_so(tmp_path: Path) -> None:
+    screen = on_a_terminal(
+        "forget", "ana@example.com", "--lang", "pt-BR", cwd=tmp_path, state=tmp_path, answer="n\n"
+    )
+    assert screen.code == 130
+    assert "parado; nada foi apagado." in screen.lines
+
+
 def test_mended_rows_go_on_under_the_name_of_their_export(tmp_path: Path, sandbox: Sandbox) -> None:
-    """A third round has no longer names than the first, and nobody is asked to keep decisions for a file of leftovers."""
+    """A third round has no longer names than the first, and no decisions are kept for a file of leftovers."""
     env = {"RD_IMPORT_BASE_URL": sandbox.url, "RD_IMPORT_TOKEN": sandbox.token}
     name = shopify(tmp_path)
     first = on_a_terminal(name, *ORDER, cwd=tmp_path, state=tmp_path, env=env, answer="y\nn\n")
     assert first.code == 3
+    audits = {*tmp_path.glob("*.audit.parquet")}
     [rejected] = tmp_path.glob("*.rejected.csv")
     shown = rejected.read_text("utf-8").replace("ana,gmail", "ana@gmail.com")
     rejected.write_text(
@@ -267,9 +276,7 @@ def test_mended_rows_go_on_under_the_name_of_their_export(tmp_path: Path, sandbo
     )  # fmt: skip
     assert "Keep these decisions" not in again.text
     assert "rejected_code" not in again.text
-    [audit] = [
-        one for one in tmp_path.glob("*.audit.parquet") if one.stem[:20] != rejected.stem[:20]
-    ]
+    [audit] = {*tmp_path.glob("*.audit.parquet")} - audits
     assert re.fullmatch(r"shop\.\d{8}T\d{12}Z\.audit\.parquet", audit.name)
 
 

@@ -49,6 +49,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Erase this person from the ledger, run folders, audits and rejected files that this ledger knows of? "
         "It cannot be undone. [y/N] "
     ),
+    "forget.declined": "stopped; nothing is erased.",
     "forget.ledger": (
         "{count:n} line of the ledger named the person, who gets nothing any more",
         "{count:n} lines of the ledger named the person, who gets nothing any more",
