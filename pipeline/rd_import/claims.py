@@ -127,7 +127,8 @@ class Claims:
             else:
                 self.proposed |= {one: column for one in fields if one not in self.proposed}
         for one, all_columns in claims.items():
-            ranks = [known.rank[folded(one.replace(NUMBERED, " "))] for one in all_columns]
+            named = [folded(column.replace(NUMBERED, " ")) for column in all_columns]
+            ranks = [known.rank[name] + (name in known.amounts) for name in named]
             columns = [
                 column
                 for column, rank in zip(all_columns, ranks, strict=True)
