@@ -631,3 +631,27 @@ def test_a_text_that_lost_its_accents_before_is_named_and_goes_as_it_is(
     assert [(code, fatal) for _, code, _, _, fatal in problems] == [
         ("GARBLED_TEXT", False)
     ] * garbled
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "cell", "word"),
+    [
+        ("ECOMMERCE_ORDER_PAID", "currency", "R$", "BRL"),
+        ("ECOMMERCE_ORDER_PAID", "currency", "Real", "BRL"),
+        ("ECOMMERCE_ORDER_PAID", "currency", "US$", "USD"),
+        ("ECOMMERCE_ORDER_PAID", "currency", "$", "$"),  # of a dozen countries
+        ("CALL_FINISHED", "call_type", "Saída", "Outbound"),
+        ("CALL_FINISHED", "call_type", "interna", "interna"),
+    ],
+)
+def test_a_word_that_can_only_mean_one_legal_word_is_read_as_it(
+    name: str, column: str, cell: str, word: str
+) -> None:
+    assert one(name, column, cell) == word
+
+
+def test_marks_that_nobody_sees_are_taken_off_an_e_mail() -> None:
+    assert one("SALE", "email", "\ufeffana@example.com\u00a0") == "ana@example.com"
+    assert (
+        one("SALE", "email", "ana\u00a0@example.com") == "ana\u00a0@example.com"
+    )  # the schema names it

@@ -269,6 +269,11 @@ def test_a_price_beside_items_is_theirs_and_not_the_orders() -> None:
     )
 
 
+def test_a_total_goes_before_an_amount_that_does_not_say_of_what_it_is() -> None:
+    columns = ("Pedido", "E-mail", "Moeda", "total_items", "Preço", "Valor", "Total")
+    assert matching_of("ECOMMERCE_ORDER_PAID", columns).fields["price"] == "Total"
+
+
 def test_an_amount_beside_items_that_does_not_say_whose_it_is_is_asked_about() -> None:
     columns = ("Pedido", "E-mail", "Moeda", "Produto", "Qtd", "Preço")
     with pytest.raises(JobError) as caught:
@@ -301,6 +306,53 @@ def test_a_number_of_items_is_not_their_name() -> None:
         matching_of("ECOMMERCE_ORDER_PAID", columns).fields["line_items.product_title"]
         == "Item name"
     )
+
+
+NUMBERED = ("order_id", "email", "currency", "total")
+
+
+@pytest.mark.parametrize(
+    ("columns", "title"),
+    [
+        (("Item 1 Nome", "Item 1 Qtd", "Item 1 Preço unitário"), "Item {n} Nome"),
+        (("item1_name", "item1_quantity", "item1_unit_price"), "item{n}_name"),
+        (("Produto 1", "Quantidade 1", "Preço unitário 1"), "Produto {n}"),
+    ],
+)
+def test_items_in_numbered_columns_are_all_of_them(columns: tuple[str, ...], title: str) -> None:
+    both = (*columns, *(one.replace("1", "2") for one in columns))
+    matching = matching_of("ECOMMERCE_ORDER_PAID", (*NUMBERED, *both))
+    assert matching.fields["line_items.product_title"] == title
+    assert matching.unmatched == ()
+
+
+def test_numbers_behind_other_names_make_no_items() -> None:
+    columns = ("Endereço 1", "Endereço 2", "Quantidade 1", "Quantidade 2", "total_items")
+    matching = matching_of("ECOMMERCE_ORDER_PAID", (*NUMBERED, *columns))
+    assert set(matching.unmatched) == {*columns} - {"total_items"}
+
+
+def test_a_header_that_repeats_itself_for_each_item_gives_all_of_them() -> None:
+    once = ("Produto", "Qtd", "Preço unitário")
+    columns = (*NUMBERED, *once, *(f"{one} (2)" for one in once))
+    matching = matching_of("ECOMMERCE_ORDER_PAID", columns)
+    assert matching.unmatched == ()
+    cells: dict[str, pl.Series | list[str | None]] = {name: ["1"] for name in columns}
+    table = matched(matching, cells | {"Produto": ["Camiseta"], "Produto (2)": ["Meia"]})
+    assert table["line_items.product_title"].to_list() == ["Camiseta", "Meia"]
+
+
+def test_the_first_of_several_columns_of_one_name_does_not_stand_for_all() -> None:
+    columns = (*NUMBERED, "total_items", "Produto", "Preço unitário", "Qtd", "Qtd (2)")
+    with pytest.raises(JobError, match=r"no column for `line_items\.quantity`"):
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
+
+
+def test_a_question_that_asks_for_the_e_mail_is_suggested() -> None:
+    with pytest.raises(JobError, match=r"--rename email='Qual é o seu e-mail\?'"):
+        matching_of("SALE", ("Qual é o seu e-mail?", "Seu nome", "funnel_name"))
+    with pytest.raises(JobError, match="--rename email=COLUMN"):
+        matching_of("SALE", ("Seu e-mail", "E-mail do vendedor", "funnel_name"))
 
 
 def test_a_field_that_is_left_out_is_fed_by_nothing() -> None:

@@ -18,6 +18,7 @@ from browser import DESKTOP, PHONE, chromium, opened, violations
 from command_line import SAMPLE_DATA
 from conftest import Command
 from rd_import.audit import AUDIT_SCHEMA
+from rd_import.report import write_report
 from rd_import.sandbox import Behaviour, Fault, Sandbox
 
 ORDER = ("--type", "ECOMMERCE_ORDER_PLACED")
@@ -86,13 +87,12 @@ def test_each_run_leaves_a_report_for_its_owner_alone(tmp_path: Path, rd_import:
     if os.name != "nt":
         assert report.stat().st_mode & 0o777 == 0o600
     page = page_of(report)
-    assert "12 of 14 rows were received by RD Station." in page
     assert "nothing reached RD Station" in page, "a report of practice says so first"
-    assert "It does not report whether it processed them." in page
+    assert "12 of 14 rows were received by the practice server." in page
     assert "The rows of all states are 14; the files hold 14 rows. <strong>adds up</strong>" in page
     assert "RD Station gave 12 different ids for 12 events accepted in this run." in page
     assert page.count("adds up") == 3
-    assert "`email` is empty" in page
+    assert "<code>email</code> is empty" in page
     assert "<code>orders.csv:5</code>" in page
     assert 'href="./x.rejected.csv"' in page
     assert "@example" not in page.replace("`", "")  # contacts only as hashes
@@ -108,7 +108,7 @@ def test_the_report_can_be_written_again_in_the_other_language(
     assert done.out == f"relatório: {tmp_path / 'x.report.html'}\n"
     page = page_of(str(tmp_path / "x.report.html"))
     assert '<html lang="pt-BR">' in page
-    assert "12 de 14 linhas foram recebidas pelo RD Station." in page
+    assert "12 de 14 linhas foram recebidas pelo servidor de treino." in page
     assert not re.search(r">[^<]*\b(the|were|rows)\b", page.partition("<script")[0])
 
 
@@ -120,7 +120,18 @@ def test_rows_without_an_answer_come_with_what_to_do(
     done = rd_import(SAMPLE_DATA / "orders.csv", *ORDER, "--audit", audit, "--json")
     page = page_of(done.json["report"])
     assert "Of 12 rows nobody knows whether they arrived" in page
-    assert f"rd-import resolve {done.json['run_id']} --confirmed" in page
+    text = re.sub(r"<[^>]+>", "", page)
+    assert f'rd-import resolve {done.json["run_id"]} --confirmed --why "…"' in text
+
+
+def test_a_clean_run_has_no_empty_section(tmp_path: Path) -> None:
+    """Everything went in one second to RD Station itself: nothing to explain, and no time line to draw."""
+    audit = some_audit(tmp_path / "a.audit.parquet", 10, bad_every=11)
+    page = page_of(str(write_report(audit).path))
+    assert "All 10 rows were received by RD Station." in page
+    assert "It does not report whether it processed them." in page
+    assert "Why rows were not received" not in page
+    assert "<rect" not in page
 
 
 def test_sums_that_do_not_hold_are_called_out(tmp_path: Path, rd_import: Command) -> None:

@@ -77,3 +77,14 @@ def test_what_was_refused_says_why(busy: Sandbox, browser: Browser) -> None:
         assert "400" in refused
         assert "email" in refused
         assert looked.page.locator("#rate strong").inner_text() == "4"
+
+
+def test_a_page_on_which_nothing_arrived_says_what_to_do_and_raises_no_alarm(
+    sandbox: Sandbox, browser: Browser
+) -> None:
+    with opened(browser, f"{sandbox.url}/") as looked:
+        assert looked.page.locator(".tile.bad").count() == 0
+        assert looked.page.get_by_text("Nothing arrived yet: put the two lines").is_visible()
+        heads = looked.page.locator("#refused thead, #events thead")
+        assert all((one.bounding_box() or {"x": 0})["x"] < 0 for one in heads.all())
+    assert violations(browser, requests.get(sandbox.url, timeout=10).text) == []

@@ -15,7 +15,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
 from rd_import.catalogue import CLICK_MODULES, LANGUAGES, catalogue_path
-from rd_import.commands.help import HELP_TEXTS
+from rd_import.commands.help import HELP_TEXTS, other_help_texts
 from rd_import.messages import every_text
 from rd_import.presets import presets
 from rd_import.sandbox.page_texts import PAGE, SCENARIO
@@ -48,6 +48,7 @@ def texts() -> Iterator[tuple[str, str | tuple[str, str]]]:
             yield f"preset {preset.id}", text
     for path, _, _, text in HELP_TEXTS:
         yield f"help of {path}", text
+    yield from (("help", text) for text in other_help_texts())
     yield from click_texts()
 
 

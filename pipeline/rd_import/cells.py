@@ -64,6 +64,7 @@ AREA: Final = "(?:[14689][1-9]|2[12478]|3[1-578]|5[1345]|7[134579])"
 BRAZILIAN: Final = rf"^(?:\+?55)?({AREA}(?:9[6-9][0-9]{{7}}|3[2-6][0-9]{{6}}))$"
 INTERNATIONAL: Final = r"^(\+55[1-9]{2}9?[0-9]{8})$"
 LOST_CHARACTER: Final = "\ufffd"
+INVISIBLE: Final = "\u00a0\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 MAYBE_GARBLED: Final = rf"[ÂÃâ][^\x00-\x7f]|{LOST_CHARACTER}"
 DAMAGE: Final = (
     r"^(?:#{3,}|#(?:N/[AD]|REF!|VALUE!|VALOR!|DIV/0!|NAME\?|NOME\?|NULL!|NULO!|NUM!|N[ÚU]M!))$"
@@ -86,6 +87,12 @@ STATES: Final[Mapping[str, str]] = {
     "rio grande do sul": "RS", "rondonia": "RO", "roraima": "RR", "santa catarina": "SC",
     "sao paulo": "SP", "sergipe": "SE", "tocantins": "TO",
 }  # fmt: skip
+SAME_WORD: Final[Mapping[str, str]] = {
+    "r$": "BRL", "real": "BRL", "reais": "BRL", "us$": "USD", "€": "EUR", "euro": "EUR", "euros": "EUR",
+    "incoming": "Inbound", "entrada": "Inbound", "recebida": "Inbound",
+    "outgoing": "Outbound", "saida": "Outbound", "efetuada": "Outbound",
+}  # fmt: skip
+"""Word as `folded` writes it → the only legal word that it can mean."""
 LEGAL_BASE = ("type", "status")
 
 
@@ -466,12 +473,16 @@ def _boolean(column: pl.Expr) -> pl.Expr:
 
 
 def _options(cells: pl.Series, options: Sequence[str]) -> pl.Series:
-    """Write a legal word as the API spells it, whatever its case; others are left for the schema to name."""
-    by_word = {one.casefold(): one for one in options}
+    """Write a legal word as the API spells it, whatever its case, or a word that can only mean it.
+
+    Others are left for the schema to name.
+    """
+    by_word = {word: one for word, one in SAME_WORD.items() if one in options}
+    by_word |= {one.casefold(): one for one in options}
     known = {
-        one: by_word[one.casefold()]
+        one: by_word[folded(one)]
         for one in cells.unique().to_list()
-        if one is not None and one.casefold() in by_word and one not in options
+        if one is not None and folded(one) in by_word and one not in options
     }
     return cells.replace(list(known), list(known.values())) if known else cells
 
@@ -566,10 +577,13 @@ def _offset() -> pl.Expr:
 def emails(cells: pl.Series, *, keep_wrong: bool) -> pl.Series:
     """Check e-mails, correcting none: the plain ones by a pattern, others by email-validator.
 
+    Marks that nobody sees are taken off the ends: people copy them along with an address.
+
     Args:
         cells: Trimmed text.
         keep_wrong: Leave wrong ones for the schema to name, which knows the consequence.
     """
+    cells = cells.str.strip_chars(INVISIBLE)
     odd = (
         cells.filter(cells.is_not_null() & ~cells.str.contains(PLAIN_EMAIL))
         .unique()

@@ -3,6 +3,7 @@
 What is less than certain is proposed, and never mapped.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -26,6 +27,8 @@ OR_OF_AN_ITEM: Final[Mapping[str, str]] = {
 """Field of the event → what a column of its name holds in a file with one row per item, as likely as not."""
 TITLES: Final = frozenset({"name", "line_items.product_title", "line_items.variant_title"})
 """Fields that a column such as `Item #` does not feed: it holds numbers."""
+NEEDED: Final = frozenset({"line_items.product_title", "line_items.price", "line_items.quantity"})
+_DIGITS: Final = re.compile(r"[0-9]{1,3}")
 
 
 class Claims:
@@ -103,7 +106,9 @@ class Claims:
             for name in columns_of(one.rule, self._facts.columns)
         }
         wanted = set(self._wanted())
-        claims: dict[str, list[str]] = {}
+        claims = self._numbered_items()
+        if claims:
+            wanted = {name for name in wanted if not name.startswith(ITEM)}
         for column in self._facts.columns:
             name = folded(column)
             if column in taken or self._names.find(name) != column:
@@ -111,19 +116,47 @@ class Claims:
             fields = [one for one in known.fields.get(name, ()) if one in wanted]
             if "#" in column:
                 fields = [one for one in fields if one not in TITLES]
-            if name in known.amounts and self._may_be_an_items("price", column):
+            if f"{column} (2)" in self._facts.columns and any(
+                one.startswith(ITEM) for one in fields
+            ):
+                self.proposed |= dict.fromkeys(fields, column)  # the first of several items
+            elif name in known.amounts and self._may_be_an_items("price", column):
                 self.proposed |= {"price": column, OR_OF_AN_ITEM["price"]: column}
             elif len(fields) == 1 and name not in known.ambiguous:
                 claims.setdefault(fields[0], []).append(column)
             else:
                 self.proposed |= {one: column for one in fields if one not in self.proposed}
         for one, all_columns in claims.items():
-            best = min(known.rank[folded(column)] for column in all_columns)
-            columns = [column for column in all_columns if known.rank[folded(column)] == best]
+            named = [folded(column.replace(NUMBERED, " ")) for column in all_columns]
+            ranks = [known.rank[name] + (name in known.amounts) for name in named]
+            columns = [
+                column
+                for column, rank in zip(all_columns, ranks, strict=True)
+                if rank == min(ranks)
+            ]
             if len(columns) == 1:
                 self.give(one, Rule(column=columns[0]), ALIAS)
             else:
                 self.proposed[one] = columns[0]
+
+    def _numbered_items(self) -> dict[str, list[str]]:
+        """Give field → template of columns such as `Item 1 SKU` and `Item 2 SKU`, where they have all that items need.
+
+        Nothing is given where anything else feeds items already: one list of items has one origin.
+        """
+        known, claims = aliases(), dict[str, list[str]]()
+        if any(one.startswith(ITEM) for one in self.rules):
+            return claims
+        for column in self._facts.columns:
+            template, count = _DIGITS.subn(NUMBERED, column)
+            name = folded(template.replace(NUMBERED, " "))
+            fields = known.fields.get(name, ())
+            if count != 1 or len(fields) != 1 or name in known.ambiguous:
+                continue
+            [one] = fields
+            if one.startswith(ITEM) and takes(self._type, one) and one not in self._omit:
+                claims[one] = list(dict.fromkeys((*claims.get(one, ()), template)))
+        return claims if claims.keys() >= NEEDED else {}
 
     def _wanted(self) -> list[str]:
         """Name the fields that nothing feeds yet."""
@@ -148,7 +181,8 @@ def certain_names(columns: Sequence[str], event_type: EventType) -> dict[str, st
     rules = Claims(ExportFacts("", "csv", tuple(columns)), Names(columns), event_type, omit=())
     rules.by_name()
     rules.by_alias()
-    return {one.field: str(one.rule.column) for one in rules.in_order()}
+    found = {one.field: str(one.rule.column) for one in rules.in_order()}
+    return {field: column for field, column in found.items() if column in columns}
 
 
 def takes(event_type: EventType, name: str) -> bool:

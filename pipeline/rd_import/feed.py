@@ -6,6 +6,7 @@ proposed and never mapped.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,12 +17,14 @@ from rd_import.mapping_file import Filter, Preset, Rule
 from rd_import.mapping_file import Mapping as Said
 from rd_import.matching import Fed, LookedUp, Matching
 from rd_import.messages import listed
-from rd_import.names import Names
+from rd_import.names import Names, folded
 from rd_import.rules import columns_of
 from rd_import.values import OF_TYPE, ExportFacts
 from rdstation_events.event_type import EventType
 
 CLOSE: Final = 0.85  # of difflib: spelled alike
+MENTIONS_E_MAIL: Final = re.compile(r"\b(?:e ?mail|correo)\b")
+TOO_COMMON: Final = frozenset({"items", "name"})  # last words of `total_items` and `funnel_name`
 DERIVED: Mapping[str, tuple[str, ...]] = {
     "total_items": ("line_items.quantity",),
     "line_items.product_id": ("line_items.sku", "line_items.product_title"),
@@ -244,9 +247,16 @@ def _refuse_unsendable_legal_bases(
 
 
 def _closest(name: str, candidates: Sequence[str]) -> str | None:
-    """Suggest a column only where its name says so: spelled alike, or the last word of the field's."""
+    """Suggest a column only where its name says so: spelled alike, the last word of the field's, or the only e-mail."""
     by_folded = {c.casefold().replace(" ", "_"): c for c in candidates}
     wanted = name.rpartition(".")[2].casefold()
     near = difflib.get_close_matches(wanted, by_folded, n=1, cutoff=CLOSE)
-    last_word = next((one for one in by_folded if wanted.endswith(f"_{one}")), None)
-    return by_folded[near[0]] if near else by_folded[last_word] if last_word else None
+    if near:
+        return by_folded[near[0]]
+    if name == "email":
+        mentions = [c for c in candidates if MENTIONS_E_MAIL.search(folded(c))]
+        return mentions[0] if len(mentions) == 1 else None
+    last_word = next(
+        (one for one in by_folded if wanted.endswith(f"_{one}") and one not in TOO_COMMON), None
+    )
+    return by_folded[last_word] if last_word else None

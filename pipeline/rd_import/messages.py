@@ -127,6 +127,11 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "`{path}` holds no file to import ({suffixes}), or far too many.",
         "unpack it and name the file itself",
     ),
+    "rows_in_one_cell": (
+        "`{path}` holds each row in one cell, such as `{first}`: the whole row stands in quotes, as a spreadsheet "
+        "saves a file that it opened as one column.",
+        "export it again; or take the outer quotes off each line, and halve the doubled ones",
+    ),
     "no_header": (
         "`{path}` has no header: its first line names no column.",
         "add a line with the columns' names",
@@ -546,7 +551,7 @@ PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "CONFLICTING_ROWS": (
         "`{field}` says something else than the order's first row ({place})",
-        "make the rows of one order agree",
+        "make the rows of one order agree; where each holds a part of it, a mapping file adds them up: sum = true",
     ),
     "TOO_MANY_ITEMS": ("the order has {value} items; RD Station takes {limit}", "leave some out"),
     "EVENT_TOO_LARGE": (
@@ -892,9 +897,9 @@ def proof(text: str) -> str:
     """Say in the language in use why a row is in its state; what is no sentence of ours is the server's own."""
     for template, pattern in _proof_patterns():
         if (found := pattern.fullmatch(text)) is not None:
-            return fill(
-                translate(template), {name: proof(one) for name, one in found.groupdict().items()}
-            )
+            facts = found.groupdict().items()
+            shown = {name: number(int(one)) if one.isdigit() else proof(one) for name, one in facts}
+            return fill(translate(template), shown)
     return text
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import numpy as np
@@ -29,12 +29,16 @@ from rd_import.messages import say
 from rd_import.nesting import read_json
 from rd_import.places import new_file, put_in_place, temporary_of
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 RECEIVED: Final = ("accepted", "already_accepted")
 EXPLAINED: Final = ("unknown", "refused", "invalid", "changed", "deferred", "not_sent", "filtered")
 MOST_CAUSES: Final = 50
 FIRST_ROWS: Final = 5
 UNKNOWN_SHOWN: Final = 10
 BARS: Final = 60
+WIDEST_BAR: Final = 8  # of 100; a wider one looks like a filled area
 MOST_INDEX_BYTES: Final = 1_300_000  # of a page of 2 MB; the rest of it takes under 100 kB
 MOST_RUNS_BYTES: Final = 400_000  # of these
 ROWS_AT_ONCE: Final = 8_192  # of the audit, in memory
@@ -154,12 +158,20 @@ def _rendered(audit: Path) -> tuple[str, tuple[Cause, ...]]:
         number=number,
         moment=moment,
         state_text=messages.state,
+        marked=_marked,
         style=style,
         script=script,
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
     )
     return html, causes
+
+
+def _marked(text: str) -> "Markup":
+    """Set what stands in backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
 
 
 def _csp_hash(text: str) -> str:
@@ -338,18 +350,19 @@ def _facts_of_page(audit: Path, facts: Mapping[str, str], found: _Findings) -> d
     events = {state: _distinct(hashes) for state, hashes in found.keys.items()}
     total = sum(found.rows.values())
     states = [state for state in messages.STATES if found.rows[state]]
+    practice = facts.get("rd_import.scope", "").startswith("sandbox ")
     return {
         "lang": language(),
         "run": run["run_id"],
         "event_types": ", ".join(run.get("event_types") or [run["event_type"]]),
         "scope": facts.get("rd_import.scope") or "-",
-        "practice": facts.get("rd_import.scope", "").startswith("sandbox "),
+        "practice": practice,
         "audit": audit.name,
         "files": [
             say("report.file", count=count, path=messages.file_name(path))
             for path, count in found.files.items()
         ],
-        "verdict": list(_verdict(found.rows, total)),
+        "verdict": list(_verdict(found.rows, total, practice=practice)),
         "good": total > 0 and sum(found.rows[state] for state in RECEIVED) == total,
         "doubt": bool(found.rows["unknown"] - found.decided),
         "states": [(state, found.rows[state], events.get(state, 0)) for state in states],
@@ -378,16 +391,17 @@ def _started(run: Mapping[str, Any], requests: list[dict[str, Any]], audit: Path
     return datetime.fromtimestamp(audit.stat().st_mtime, UTC)
 
 
-def _verdict(rows: Counter[str], total: int) -> Iterator[str]:
+def _verdict(rows: Counter[str], total: int, *, practice: bool) -> Iterator[str]:
     good = sum(rows[state] for state in RECEIVED)
+    who = say("report.practice_server" if practice else "report.rd_station")
     if total == 0:
         yield say("report.empty")
     elif good == total:
-        yield say("report.all", count=total)
+        yield say("report.all", count=total, who=who)
     elif good == 0:
         yield say("report.none", count=total)
     else:
-        yield say("report.some", count=total, good=good)
+        yield say("report.some", count=total, good=good, who=who)
     if rows["unknown"]:
         yield say("report.doubt", count=rows["unknown"])
 
@@ -488,13 +502,13 @@ def _timeline(requests: list[dict[str, Any]]) -> dict[str, Any] | None:
     for one, time in zip(requests, times, strict=True):
         bars[int((time - first).total_seconds() // step)][_outcome(one)] += 1
     most = max(sum(bar.values()) for bar in bars)
-    width = 100 / max(len(bars), 12)
+    width = 100 / len(bars)
     shown = [
         _Bar(
             first + timedelta(seconds=step * at),
             counts,
             round(at * width, 3),
-            round(width * 0.9, 3),
+            round(min(width * 0.9, WIDEST_BAR), 3),
             tuple(_parts(counts, most)),
         )
         for at, counts in enumerate(bars)

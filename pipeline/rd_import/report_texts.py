@@ -8,14 +8,16 @@ REPORT: Final[Mapping[str, str | tuple[str, str]]] = {
     "report.heading": "Import report",
     "report.skip": "Skip to the search",
     "report.all": (
-        "The one row was received by RD Station.",
-        "All {count:n} rows were received by RD Station.",
+        "The one row was received by {who}.",
+        "All {count:n} rows were received by {who}.",
     ),
     "report.some": (
-        "{good:n} of {count:n} rows was received by RD Station.",
-        "{good:n} of {count:n} rows were received by RD Station.",
+        "{good:n} of {count:n} rows was received by {who}.",
+        "{good:n} of {count:n} rows were received by {who}.",
     ),
     "report.practice": "This was practice: a practice server answered, and nothing reached RD Station.",
+    "report.rd_station": "RD Station",
+    "report.practice_server": "the practice server",
     "report.none": "None of the {count:n} rows was sent or received.",
     "report.empty": "The file held no rows.",
     "report.doubt": (
@@ -55,7 +57,6 @@ REPORT: Final[Mapping[str, str | tuple[str, str]]] = {
     "report.adds_up": "adds up",
     "report.differs": "does not add up: keep the ledger and the audit, and run rd-import ledger check",
     "report.causes": "Why rows were not received",
-    "report.no_causes": "There is no such row.",
     "report.cause": "Cause",
     "report.fix": "What to do",
     "report.see_unknown": "decide about them",
@@ -76,7 +77,10 @@ REPORT: Final[Mapping[str, str | tuple[str, str]]] = {
         "These left this computer, and no usable answer came: they may be registered or not. "
         "They are never sent again by themselves, so that nobody gets two of them."
     ),
-    "report.unknown_look": "Look some of the contacts up in RD Station: is the event on their timeline?",
+    "report.unknown_look": (
+        "Look some of the contacts up in RD Station: is the event on their timeline? Their e-mails stand in these "
+        "lines of your file; the command below shows them too."
+    ),
     "report.unknown_decide": "Then decide, row by row or for all at once:",
     "report.unknown_resend": "not there: send once more",
     "report.unknown_confirmed": "there: close it",

@@ -15,6 +15,8 @@ from rd_import.nesting import read_json
 
 ITEM: Final = "line_items."
 ARRAY: Final = "[]"
+REPEATED: Final = f" ({NUMBERED})"
+"""What stands behind the name of a column that the header repeats, from the second on."""
 ITEM_CELL: Final = "#item "
 """Cells of items that were taken apart stand under this mark and the column's name until `match` names them."""
 
@@ -32,7 +34,7 @@ def columns_of(rule: Rule, columns: Sequence[str]) -> Iterator[str]:
     """Name the file's columns that a rule reads, the numbered ones one by one."""
     for name in rule.columns:
         if NUMBERED in name:
-            yield from (name.replace(NUMBERED, str(n)) for n in numbers_of(name, columns))
+            yield from (column_of(name, n) for n in numbers_of(name, columns))
         else:
             yield name
 
@@ -41,7 +43,17 @@ def numbers_of(template: str, columns: Sequence[str]) -> list[int]:
     """Give the numbers for which a file has a column such as `Product Item {n} SKU`."""
     before, _, after = template.partition(NUMBERED)
     pattern = re.compile(re.escape(before) + r"([0-9]{1,3})" + re.escape(after))
-    return sorted(int(found[1]) for one in columns if (found := pattern.fullmatch(one)))
+    numbers = {int(found[1]) for one in columns if (found := pattern.fullmatch(one))}
+    if template.endswith(REPEATED) and column_of(template, 1) in columns:
+        numbers.add(1)
+    return sorted(numbers)
+
+
+def column_of(template: str, number: int) -> str:
+    """Name the column of a number; where a header repeats a name, the first bears it alone."""
+    if number == 1 and template.endswith(REPEATED):
+        return template.removesuffix(REPEATED)
+    return template.replace(NUMBERED, str(number))
 
 
 def is_plain(rule: Rule) -> bool:
@@ -326,6 +338,6 @@ def _numbered_items(
 def _of_number(rule: Rule, number: int, columns: Sequence[str]) -> Rule | None:
     """Give the rule for one number; None where the file has no such column."""
     if rule.column is not None:
-        name = rule.column.replace(NUMBERED, str(number))
+        name = column_of(rule.column, number)
         return replace(rule, column=name) if name in columns else None
     return with_parts(rule, lambda one: _of_number(one, number, columns))

@@ -30,7 +30,7 @@ from rd_import.job import Account
     type=PORT,
     default=8766,
     show_default=True,
-    metavar="INTEGER",
+    metavar="N",
     help="Of the app's callback address.",
 )
 def login(*, paste: bool, no_browser: bool, port: int, **given: Any) -> None:
@@ -94,7 +94,7 @@ def logout(**given: Any) -> None:
 
 
 @click.command()
-@click.argument("email")
+@click.argument("email", metavar="EMAIL")
 @with_options(LEDGER, *ACCOUNT, *OUTPUT)
 def probe(email: str, **given: Any) -> None:
     """Find out on your own test contact EMAIL what the API's pages leave open, and remember it for the account."""

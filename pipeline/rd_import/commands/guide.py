@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from rd_import.commands.options import EXIT_CODES, JSON, SHAPING, with_options
+from rd_import.commands.options import (
+    EXIT_CODES,
+    JSON,
+    SHAPING,
+    Manual,
+    complete_type,
+    with_options,
+)
 from rd_import.commands.screen import configure_logging, print_json
 from rd_import.commands.watch import watcher_of
 from rd_import.commands.words import account_of, job_of
@@ -18,7 +25,7 @@ from rd_import.layout import Look
 
 
 @click.command("types")
-@click.argument("event_type", metavar="[TYPE]", required=False)
+@click.argument("event_type", metavar="[TYPE]", required=False, shell_complete=complete_type)
 @JSON
 def types_command(event_type: str | None, *, as_json: bool) -> None:
     """List the event types, or show all fields of TYPE."""
@@ -38,7 +45,7 @@ def types_command(event_type: str | None, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("event_type", metavar="TYPE")
+@click.argument("event_type", metavar="TYPE", shell_complete=complete_type)
 @JSON
 def template(event_type: str, *, as_json: bool) -> None:
     """Print a CSV with the columns of TYPE and one row of examples."""
@@ -53,9 +60,9 @@ def template(event_type: str, *, as_json: bool) -> None:
         click.echo(text, nl=False)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(cls=Manual, epilog=EXIT_CODES)
 @with_options(*SHAPING)
-@click.argument("row", type=click.IntRange(min=1))
+@click.argument("row", metavar="ROW", type=click.IntRange(min=1))
 def explain(row: int, **given: Any) -> None:
     """Show where the values of data row ROW of FILE go, and what became of its event."""
     configure_logging(verbose=given["verbose"])

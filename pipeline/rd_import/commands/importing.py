@@ -12,7 +12,14 @@ import click
 
 from rd_import import messages
 from rd_import.commands import ask
-from rd_import.commands.options import AUDIT, EXIT_CODES, SENDING, SHAPING, with_options
+from rd_import.commands.options import (
+    AUDIT,
+    EXIT_CODES,
+    SENDING,
+    SHAPING,
+    Manual,
+    with_options,
+)
 from rd_import.commands.practice import in_sandbox
 from rd_import.commands.screen import configure_logging, print_json, say, show
 from rd_import.commands.watch import watcher_of
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from rd_import.preview import Preview
 
 
-@click.command("import", epilog=EXIT_CODES)
+@click.command("import", cls=Manual, epilog=EXIT_CODES)
 @with_options(*SHAPING, *SENDING, AUDIT)
 @click.option(
     "--sandbox", "in_sandbox", is_flag=True, help="Send to a practice server inside this run."
@@ -51,7 +58,7 @@ def import_command(**given: Any) -> None:
     raise click.exceptions.Exit(result.exit_code)
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command(cls=Manual, epilog=EXIT_CODES)
 @with_options(*SHAPING)
 @click.option("--keep", is_flag=True, help="Leave the run folder, and name it; `resume` sends it.")
 def check(**given: Any) -> None:

@@ -27,7 +27,7 @@ def ledger_group() -> None:
     """Rebuild the ledger from audits, or verify it."""
 
 
-@ledger_group.command("add")
+@ledger_group.command("add", short_help="Take over what audits know.")
 @click.argument("audits", nargs=-1, required=True, type=_Audit(), metavar="AUDIT...")
 @with_options(LEDGER, *OUTPUT)
 def ledger_add(audits: tuple[str, ...], **given: Any) -> None:
@@ -41,7 +41,7 @@ def ledger_add(audits: tuple[str, ...], **given: Any) -> None:
         say(messages.say("ledger.taken", count=count, path=name))
 
 
-@ledger_group.command("check")
+@ledger_group.command("check", short_help="Verify that the ledger is whole.")
 @click.argument("audits", nargs=-1, type=_Audit(), metavar="[AUDIT]...")
 @with_options(LEDGER, *OUTPUT)
 def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
@@ -65,7 +65,7 @@ def ledger_check(audits: tuple[str, ...], **given: Any) -> None:
 
 
 @click.command()
-@click.argument("email")
+@click.argument("email", metavar="EMAIL")
 @click.option("--yes", is_flag=True, help="Erase without asking.")
 @with_options(LEDGER, *OUTPUT)
 def forget(email: str, *, yes: bool, **given: Any) -> None:

@@ -12,7 +12,7 @@ import click
 
 from rd_import import messages
 from rd_import.commands import ask
-from rd_import.commands.options import EXIT_CODES, SHAPING, with_options
+from rd_import.commands.options import EXIT_CODES, SHAPING, Manual, with_options
 from rd_import.commands.screen import configure_logging, print_json, say
 from rd_import.commands.words import job_of
 from rd_import.errors import JobError
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from rd_import.preview import Preview
 
 
-@click.command("map", epilog=EXIT_CODES)
+@click.command("map", cls=Manual, epilog=EXIT_CODES)
 @with_options(*SHAPING)
 @click.option(
     "--out",
+    metavar="FILE.toml",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Mapping file to write.  [default: FILE's name, .toml]",
 )

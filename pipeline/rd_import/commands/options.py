@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from rd_import.catalogue import LANGUAGES
+from rd_import.catalogue import LANGUAGES, translate
+from rdstation_events import CURRENT_TYPES
 
 EXIT_CODES = """\b
 Exit codes, the first that applies:
@@ -16,20 +18,79 @@ Exit codes, the first that applies:
   1  could not finish (internal, disk, ledger, outage)
   130  stopped by a person, or declined at the question
   4  account refused (credentials, plan, permission)
-  7  nothing sent: too many invalid rows, or a question only a person can answer
+  7  nothing sent: too many invalid rows, or a question only you can answer
   5  some rows are `unknown`
   3  some rows are `invalid`, `refused` or `changed`; the rest went
   6  some rows are `deferred` or `not_sent`; run again
   0  done
 """
 
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "What is sent": (
+        "--type", "--map", "--type-by", "--lookup", "--suppress", "--rename", "--set", "--key",
+    ),
+    "How the file is read (found out where it is not said)": (
+        "--encoding", "--delimiter", "--header", "--decimal", "--dates", "--timezone",
+    ),
+    "What only you can decide": ("--past", "--max-age", "--repeats", "--changed", "--on-unknown"),
+    "When it stops": ("--max-invalid", "--min-rows", "--max-refused", "--max-unknown", "--timeout"),
+    "Where to, and how fast": (
+        "--sandbox", "--account", "--base-url", "--plan", "--rate", "--max-body",
+    ),
+    "What is kept": ("--audit", "--ledger", "--run-dir", "--keep", "--out"),
+    "Questions and output": ("--yes", "--json", "--verbose", "--lang", "--help"),
+}  # fmt: skip
+"""Heading → the options that stand below it in a long `--help`."""
+
+
+class Manual(click.Command):
+    """A command with many options, which its `--help` shows in sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options below their headings; what has none of its own comes first."""
+        shown: dict[str, list[tuple[str, str]]] = {"Options": []}
+        shown |= {heading: [] for heading in SECTIONS}
+        for one in self.get_params(ctx):
+            if (
+                not isinstance(one, click.Argument)
+                and (record := one.get_help_record(ctx)) is not None
+            ):
+                names = {*one.opts, *one.secondary_opts}
+                at = (heading for heading, options in SECTIONS.items() if names & {*options})
+                shown[next(at, "Options")].append(record)
+        for heading, records in shown.items():
+            if records:
+                with formatter.section(translate(heading)):
+                    formatter.write_dl(records)
+
+
+def complete_type(
+    ctx: click.Context,  # noqa: ARG001 -- click's signature
+    param: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Complete the name of an event type."""
+    return [CompletionItem(name) for name in CURRENT_TYPES if name.startswith(incomplete.upper())]
+
+
+def complete_file(
+    ctx: click.Context,  # noqa: ARG001 -- click's signature
+    param: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Leave it to the shell to complete a file's name."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 PORT = click.IntRange(0, 65535)
 
 LEDGER = click.option("--ledger", metavar="PATH|URL", help="Ledger: a file, or postgresql://…")
 
 ACCOUNT = [
-    click.option("--account", "label", help="Name of the account in the ledger."),
-    click.option("--base-url", help="Address of the API; plain http for this machine only."),
+    click.option("--account", "label", metavar="NAME", help="Name of the account in the ledger."),
+    click.option(
+        "--base-url", metavar="URL", help="Address of the API; plain http for this machine only."
+    ),
 ]
 
 SPEED = [
@@ -40,6 +101,7 @@ SPEED = [
     ),
     click.option(
         "--rate",
+        metavar="N",
         type=click.FloatRange(min=0),
         help="Requests a minute; 0 = unpaced, this machine only.",
     ),
@@ -63,12 +125,20 @@ OUTPUT = [
 _SEND_OR_SKIP = click.Choice(["send", "skip"])
 
 SHAPING = [
-    click.argument("files", nargs=-1, metavar="FILE..."),
+    click.argument("files", nargs=-1, metavar="FILE...", shell_complete=complete_file),
     click.option(
-        "--type", "event_type", metavar="TYPE", help="Event type, such as ECOMMERCE_ORDER_PLACED."
+        "--type",
+        "event_type",
+        metavar="TYPE",
+        shell_complete=complete_type,
+        help="Event type, such as ECOMMERCE_ORDER_PLACED.",
     ),
     click.option(
-        "--map", "map_path", metavar="FILE.toml", help="Mapping file, or the name of a preset."
+        "--map",
+        "map_path",
+        metavar="FILE.toml",
+        shell_complete=complete_file,
+        help="Mapping file, or the name of a preset.",
     ),
     click.option(
         "--type-by", metavar="COLUMN", help="Column that tells each row's type, as suggested."
@@ -81,6 +151,7 @@ SHAPING = [
     ),
     click.option(
         "--suppress",
+        metavar="FILE",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="E-mails that get nothing: one a line, or a column `email`.",
     ),
@@ -96,8 +167,8 @@ SHAPING = [
         metavar="COLUMN",
         help="Column that makes an event unique; repeat for more.",
     ),
-    click.option("--encoding", help="Encoding of the CSV, such as cp1252."),
-    click.option("--delimiter", help="Character between cells, such as ';'."),
+    click.option("--encoding", metavar="NAME", help="Encoding of the CSV, such as cp1252."),
+    click.option("--delimiter", metavar="CHAR", help="Character between cells, such as ';'."),
     click.option(
         "--header/--no-header",
         "header",
@@ -110,9 +181,14 @@ SHAPING = [
         type=click.Choice(["dmy", "mdy", "ymd"]),
         help="Order of day and month in 01/02/2026.",
     ),
-    click.option("--timezone", help="Zone of times that name none.  [default: America/Sao_Paulo]"),
+    click.option(
+        "--timezone",
+        metavar="ZONE",
+        help="Zone of times that name none.  [default: America/Sao_Paulo]",
+    ),
     click.option(
         "--max-body",
+        metavar="BYTES",
         type=int,
         default=200_000,
         show_default=True,
@@ -120,19 +196,26 @@ SHAPING = [
     ),
     click.option(
         "--max-invalid",
+        metavar="PCT|ROWS",
         default="50%",
         show_default=True,
         help="More invalid rows: nothing is sent.",
     ),
     click.option(
-        "--min-rows", type=int, default=0, show_default=True, help="Fewer rows: nothing is sent."
+        "--min-rows",
+        metavar="N",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Fewer rows: nothing is sent.",
     ),
     click.option(
         "--max-age",
+        metavar="DAYS",
         type=click.FloatRange(min=0),
-        default=7.0,
+        default=7,
         show_default=True,
-        help="Days; older: --past.",
+        help="Events older than this are asked about: --past.",
     ),
     click.option(
         "--past",
@@ -157,7 +240,10 @@ SHAPING = [
         help="Events that may be registered: leave them, or send again (at least once).",
     ),
     click.option(
-        "--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Where run folders go."
+        "--run-dir",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where run folders go.",
     ),
     LEDGER,
     *ACCOUNT,
@@ -168,10 +254,15 @@ SHAPING = [
 AUDIT = click.option("--audit", "audit_path", metavar="PATH|URL", help="Audit file.")
 SENDING = [
     click.option(
-        "--max-refused", default="1%", show_default=True, help="More refused events: the run stops."
+        "--max-refused",
+        metavar="PCT|N",
+        default="1%",
+        show_default=True,
+        help="More refused events: the run stops.",
     ),
     click.option(
         "--max-unknown",
+        metavar="N",
         type=int,
         default=10,
         show_default=True,
@@ -179,8 +270,9 @@ SENDING = [
     ),
     click.option(
         "--timeout",
+        metavar="SECONDS",
         type=click.FloatRange(min=0.1),
-        default=60.0,
+        default=60,
         show_default=True,
         help="Seconds to answer.",
     ),

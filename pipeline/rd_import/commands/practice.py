@@ -26,11 +26,13 @@ from rd_import.job import Account, Job
     type=PORT,
     default=8765,
     show_default=True,
-    metavar="INTEGER",
+    metavar="N",
     help="0 takes any free port.",
 )
 @click.option(
-    "--scenario", help="Name or TOML file of how the server behaves, such as quota-then-recovers."
+    "--scenario",
+    metavar="NAME|FILE.toml",
+    help="Name or TOML file of how the server behaves, such as quota-then-recovers.",
 )
 def sandbox(port: int, scenario: str | None) -> None:
     """Start a small, strict RD Station on this machine to practise on; Ctrl-C ends it."""

@@ -19,6 +19,7 @@ from rd_import.commands.options import (
     OUTPUT,
     SENDING,
     SPEED,
+    Manual,
     with_options,
 )
 from rd_import.commands.screen import configure_logging, print_json, say, show
@@ -46,11 +47,15 @@ def status(**given: Any) -> None:
         click.echo(status_text(found, ledger=name, look=Look.of(sys.stdout)))
 
 
-@click.command(epilog=EXIT_CODES)
-@click.argument("run", required=False)
+@click.command(cls=Manual, epilog=EXIT_CODES)
+@click.argument("run", metavar="[RUN]", required=False)
 @with_options(*SENDING, LEDGER, *ACCOUNT, *SPEED, *OUTPUT, AUDIT)
 @click.option(
-    "--on-unknown", type=click.Choice(["hold", "resend"]), default="hold", show_default=True
+    "--on-unknown",
+    type=click.Choice(["hold", "resend"]),
+    default="hold",
+    show_default=True,
+    help="Events that may be registered: leave them, or send again (at least once).",
 )
 def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
@@ -62,8 +67,8 @@ def resume(run: str | None, **given: Any) -> None:
     raise click.exceptions.Exit(result.exit_code)
 
 
-@click.command(epilog=EXIT_CODES)
-@click.argument("run")
+@click.command(cls=Manual, epilog=EXIT_CODES)
+@click.argument("run", metavar="RUN")
 @click.option(
     "--resend",
     "decision",
@@ -84,10 +89,11 @@ def resume(run: str | None, **given: Any) -> None:
 )
 @click.option(
     "--only",
+    metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="One id or row number a line.",
 )
-@click.option("--why", help="Why, for the record.")
+@click.option("--why", metavar="TEXT", help="Why, for the record.")
 @with_options(*SENDING, LEDGER, *ACCOUNT, *SPEED, *OUTPUT)
 def resolve(
     run: str, decision: str | None, only: Path | None, why: str | None, **given: Any
@@ -124,7 +130,9 @@ def _lines_of(only: Path | None) -> frozenset[str] | None:
 
 
 @click.command()
-@click.argument("audit", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument(
+    "audit", metavar="AUDIT", type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
 @with_options(*OUTPUT)
 def report(audit: Path, **given: Any) -> None:
     """Write the report of AUDIT, one HTML page, beside it."""

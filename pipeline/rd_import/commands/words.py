@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rd_import.catalogue import translate
 from rd_import.errors import AccountError, JobError
 from rd_import.job import Account, Delivery, Job, Threshold
 from rd_import.key_line import Policy
@@ -99,7 +100,9 @@ def _pairs(words: tuple[str, ...], option: str, form: str, example: str) -> dict
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name or not value:
-            raise JobError("bad_pair", option=option, value=word, form=form, example=example)
+            raise JobError(
+                "bad_pair", option=option, value=word, form=translate(form), example=example
+            )
         pairs[name.strip()] = value
     return pairs
 

@@ -161,6 +161,7 @@ def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
     stats = state.store.stats()
     texts = {f"t_{key}": escape(_say(key)) for key, text in PAGE.items() if "{" not in text}
     instance = f"<code>{escape(state.instance)}</code>"
+    limited = stats.by_status.get(HTTPStatus.TOO_MANY_REQUESTS, 0)
     return _template().substitute(
         texts,
         lang=language(),
@@ -170,7 +171,9 @@ def _render(query: Mapping[str, str], state: State, nonce: str) -> str:
         requests=number(stats.requests),
         refused=number(stats.refused_requests),
         rate=_rate(state),
-        limited=number(stats.by_status.get(HTTPStatus.TOO_MANY_REQUESTS, 0)),
+        limited=number(limited),
+        refused_alarm=" bad" if stats.refused_requests else "",
+        limited_alarm=" bad" if limited else "",
         types=_type_rows(stats),
         options=_type_options(stats, event_type),
         contact=escape(contact),

@@ -38,7 +38,9 @@ PAGE: Final[Mapping[str, str]] = {
     "event": "Event",
     "place": "number {index:n} of batch",
     "no_events": "No events.",
-    "nothing_yet": "Nothing arrived yet.",
+    "nothing_yet": (
+        "Nothing arrived yet: put the two lines that the sandbox printed into another terminal, and import there."
+    ),
     "no_refusals": "Nothing was refused.",
     "allow_title": "Allow the app?",
     "allow_about": "A practice server; nothing here reaches RD Station.",
