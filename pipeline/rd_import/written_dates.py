@@ -111,12 +111,8 @@ def _of_one_clock(date: str, first: str, second: str) -> str:
     """
     if not first.strip("0:"):
         return f"{date} {second}"
-    longer = max(first, second, key=len)
-    return (
-        f"{date} {longer}"
-        if longer.startswith(min(first, second, key=len))
-        else f"{date} ? {second}"
-    )
+    shorter, longer = sorted((first, second), key=len)
+    return f"{date} {longer}" if longer.startswith(shorter) else f"{date} {first} {second}"
 
 
 def _moment(digits: str, fraction: str) -> str | None:
