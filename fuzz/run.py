@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from openpyxl import Workbook
 
-from rd_import.audit import AUDIT_SCHEMA, keys_of_audit, read_audit
+from rd_import.audit_file import AUDIT_SCHEMA, keys_of_audit, read_audit
 from rd_import.errors import RdImportError
 from rd_import.job import Job
 from rd_import.mapping_file import parse_mapping

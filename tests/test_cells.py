@@ -276,6 +276,11 @@ def test_a_time_without_a_zone_is_local(wall: datetime, fraction: str, zone: str
         ("2026-03-14T14:00:00-03:00[America/Sao_Paulo]", datetime(2026, 3, 14, 17, tzinfo=UTC)),
         ("2026-03-14 10:00:00 BRT", datetime(2026, 3, 14, 13, tzinfo=UTC)),
         ("2026-11-20 10:00:00 PST", datetime(2026, 11, 20, 18, tzinfo=UTC)),
+        (
+            "2026-03-14 00:00:00 10:22:05",
+            datetime(2026, 3, 14, 13, 22, 5, tzinfo=UTC),
+        ),  # of a workbook
+        ("2026-03-14 10:22:05 10:22", datetime(2026, 3, 14, 13, 22, 5, tzinfo=UTC)),
         ("1773586422", datetime(2026, 3, 15, 14, 53, 42, tzinfo=UTC)),
         ("1773586422123", datetime(2026, 3, 15, 14, 53, 42, 123_000, tzinfo=UTC)),
         ("20260315", datetime(2026, 3, 15, 3, tzinfo=UTC)),
@@ -317,6 +322,7 @@ def test_a_day_whose_midnight_never_was_begins_at_one(day: str) -> None:
         "março de 2026",
         "0011987654",
         "20261301",
+        "2026-03-14 10:22 11:22",
         "2018-11-04 00:30:00",
         "9999-12-31T23:59:59-03:00",
         "9999-12-31 23:59:59 -03:00",

@@ -527,7 +527,7 @@ def test_c18_an_open_audit_stands_before_the_first_byte(
 ) -> None:
     """The process dies, the ledger is lost: the open audit beside the file tells what may have been sent."""
     if rule == "is taken out":
-        monkeypatch.setattr("rd_import.audit.write_open_audit", lambda *_: None)
+        monkeypatch.setattr("rd_import.audit_file.write_open_audit", lambda *_: None)
     file = save(tmp_path / "orders.csv", orders({}, {}))
     _import_that_dies(rd_import, monkeypatch, file, *TYPE)
     _lose_the_ledger(tmp_path)
@@ -553,7 +553,7 @@ def test_c19_going_on_reopens_the_audit(
     assert stopped.json["states"] == {"not_sent": 2}
     monkeypatch.setenv("RD_IMPORT_TOKEN", sandbox.token)
     if rule == "is taken out":
-        monkeypatch.setattr("rd_import.audit.write_open_audit", lambda *_: None)
+        monkeypatch.setattr("rd_import.audit_file.write_open_audit", lambda *_: None)
     _import_that_dies(rd_import, monkeypatch, "resume")
     _lose_the_ledger(tmp_path)
     added = rd_import("ledger", "add", *sorted(tmp_path.glob("*.audit.parquet*")))

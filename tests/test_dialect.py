@@ -447,3 +447,18 @@ def test_a_column_that_names_its_zone_is_read_in_it(
     assert f'"call_started_at": "2026-11-20T{hour:02}:00:00Z"' in shown
     kept = rd_import("check", path, *words, "--timezone", "Asia/Tokyo").out
     assert (f'"call_started_at": "2026-11-20T{hour:02}:00:00Z"' in kept) == (column != "outcome")
+
+
+def test_a_time_beside_its_date_is_part_of_it(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    """Without it every order of a day would be of midnight, and every call begin then."""
+    path = tmp_path / "calls.csv"
+    path.write_text(
+        "email;from;status;Data da chamada;Hora\nana@example.com;101;ok;20/11/2026;10:22:05\n",
+        "utf-8",
+    )
+    words = ("--type", "CALL_FINISHED", "--past", "send", "--json")
+    rd_import(path, *words)
+    [one] = sandbox.events()
+    assert one.event["payload"]["call_started_at"] == "2026-11-20T13:22:05Z"

@@ -251,10 +251,32 @@ def test_what_a_person_left_or_confirmed_is_never_sent_by_an_import(
     assert registered(sandbox) == dict.fromkeys(range(1, 21), 1)
 
 
-def listed(folder: Path, *ids: int) -> Path:
+def listed(folder: Path, *ids: int, encoding: str = "utf-8") -> Path:
     path = folder / "only.txt"
-    path.write_text("".join(f"{one:06}\n" for one in ids), "utf-8")
+    path.write_text("".join(f"{one:06}\n" for one in ids), encoding)
     return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_list_of_what_a_person_decides_on_may_come_from_a_spreadsheet(
+    encoding: str, tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    run = unknowns(tmp_path, rd_import, sandbox, lost=(2,)).json["run_id"]
+    some = listed(tmp_path, 6, 7, encoding=encoding)
+    done = rd_import("resolve", run, "--left", "--only", some, "--why", "no idea")
+    assert done.code == 5, done.err
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert [row["row_number"] for row in rows if row["resolved_as"] == "left"] == [6, 7]
+
+
+def test_a_list_that_is_no_text_is_refused(
+    tmp_path: Path, rd_import: Command, sandbox: Sandbox
+) -> None:
+    run = unknowns(tmp_path, rd_import, sandbox, lost=(2,)).json["run_id"]
+    done = rd_import("resolve", run, "--left", "--only", tmp_path / "a.parquet", "--why", "no idea")
+    assert done.code == 2
+    assert "a.parquet" in done.err
+    assert "is no text" in done.err
 
 
 def test_resend_sends_exactly_once_and_the_audit_shows_who_ordered_it(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import Command
-from rd_import.audit import AUDIT_SCHEMA
+from rd_import.audit_file import AUDIT_SCHEMA
 from rd_import.sandbox import Sandbox
 
 ORDER = {

@@ -269,6 +269,18 @@ def test_a_price_beside_items_is_theirs_and_not_the_orders() -> None:
     )
 
 
+def test_a_total_goes_before_an_amount_that_does_not_say_of_what_it_is() -> None:
+    columns = ("Pedido", "E-mail", "Moeda", "total_items", "Preço", "Valor", "Total")
+    assert matching_of("ECOMMERCE_ORDER_PAID", columns).fields["price"] == "Total"
+
+
+def test_a_quantity_without_items_is_proposed_as_the_orders() -> None:
+    columns = ("Pedido", "E-mail", "Moeda", "Total", "Qtd")
+    with pytest.raises(JobError, match="no column for `total_items`,") as caught:
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
+    assert "--rename total_items=Qtd" in str(caught.value)
+
+
 def test_an_amount_beside_items_that_does_not_say_whose_it_is_is_asked_about() -> None:
     columns = ("Pedido", "E-mail", "Moeda", "Produto", "Qtd", "Preço")
     with pytest.raises(JobError) as caught:

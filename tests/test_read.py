@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Command
 from rd_import import csv_reader
 from rd_import.dialect import header_cells
 from rd_import.errors import ExportError, NothingSent
@@ -243,6 +244,17 @@ def test_the_delimiter_is_seen_in_the_header(delimiter: str) -> None:
 def test_a_file_whose_lines_are_all_blank_has_no_header() -> None:
     with pytest.raises(ExportError, match="no header"):
         read_bytes(b"\n\n\n")
+
+
+def test_rows_that_stand_in_one_cell_each_are_refused_with_what_to_do(
+    tmp_path: Path, rd_import: Command
+) -> None:
+    """A spreadsheet opened the file as one column and saved it: no column is found, and the reason is said."""
+    path = tmp_path / "sales.csv"
+    path.write_text('"email;funnel_name;value"\n"a@example.com;""default"";1"\n', "utf-8")
+    done = rd_import("check", path, "--type", "SALE")
+    assert done.code == 2
+    assert "the whole row stands in quotes" in done.err
 
 
 def test_a_header_without_rows_is_no_error() -> None:

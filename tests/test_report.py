@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from browser import DESKTOP, PHONE, chromium, opened, violations
 from command_line import SAMPLE_DATA
 from conftest import Command
-from rd_import.audit import AUDIT_SCHEMA
+from rd_import.audit_file import AUDIT_SCHEMA
 from rd_import.report import write_report
 from rd_import.sandbox import Behaviour, Fault, Sandbox
 

@@ -256,7 +256,7 @@ def test_an_erasure_that_is_declined_erases_nothing_and_says_so(tmp_path: Path) 
         "forget", "ana@example.com", "--lang", "pt-BR", cwd=tmp_path, state=tmp_path, answer="n\n"
     )
     assert screen.code == 130
-    assert "parado; nada foi apagado." in screen.lines
+    assert "parado; nada foi apagado." in screen.text
 
 
 def test_mended_rows_go_on_under_the_name_of_their_export(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rd_import.audit import read_audit
+    from rd_import.audit_file import read_audit
     from rd_import.bookkeeping import add_audits, check_ledger, runs
     from rd_import.errors import (
         AccountError,

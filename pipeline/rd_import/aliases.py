@@ -23,12 +23,16 @@ class Aliases:
         fields: Name as `names.folded` writes it → the fields that it was met for.
         ambiguous: Names that mean one field here and another one there: proposed, never mapped unasked.
         amounts: Names that do not say of what the amount is: the order's, or an item's where the file has items.
+        hours: Names of a time of day whose date stands in a column of its own.
+        days: Names of such dates.
         rank: How good a name is, 0 the best: a column feeds a field only where no other has a better name for it.
     """
 
     fields: Mapping[str, tuple[str, ...]]
     ambiguous: frozenset[str]
     amounts: frozenset[str]
+    hours: frozenset[str]
+    days: frozenset[str]
     rank: Mapping[str, int]
 
 
@@ -47,7 +51,10 @@ def aliases() -> Aliases:
         for names in tables:
             _add(fields, names)
         rank |= dict.fromkeys(fields.keys() - rank.keys(), tier)
-    return Aliases(fields, frozenset(found["ambiguous"]), frozenset(found["amounts"]), rank)
+    ambiguous, amounts, hours, days = (
+        frozenset[str](found[name]) for name in ("ambiguous", "amounts", "hours", "days")
+    )
+    return Aliases(fields, ambiguous, amounts, hours, days, rank)
 
 
 def _removed_names() -> dict[str, list[str]]:

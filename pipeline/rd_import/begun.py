@@ -43,7 +43,7 @@ def find_run(
     Raises:
         JobError: There is no such run, it is of another account, is being sent, or its bodies are gone.
     """
-    from rd_import.audit import default_audit_path
+    from rd_import.audit_file import default_audit_path
 
     found = next((one for one in session.ledger.runs() if one["run"] == run_id), None)
     kept = Path(run_id) if Path(run_id).is_dir() else state_folder() / "runs" / run_id

@@ -48,7 +48,7 @@ def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
 
 def _undecided(states: str | None, audit: str) -> int:
     """Count a run's unknown rows about which nobody decided yet; all of them where its audit is gone."""
-    from rd_import.audit import undecided_rows
+    from rd_import.audit_file import undecided_rows
 
     unknown = int(json.loads(states).get("unknown", 0)) if states else 0
     found = undecided_rows(place_of(audit)) if unknown else 0
@@ -62,7 +62,7 @@ def add_audits(audits: Sequence[Path | str], *, ledger: Path | str | None = None
         ExportError: One is no audit.
         LedgerError: The ledger cannot be used.
     """
-    from rd_import.audit import keys_of_audit
+    from rd_import.audit_file import keys_of_audit
     from rd_import.ledger import Ledger
 
     with Ledger.open(ledger_store(ledger)) as opened:

@@ -127,16 +127,30 @@ class Claims:
             else:
                 self.proposed |= {one: column for one in fields if one not in self.proposed}
         for one, all_columns in claims.items():
-            ranks = [known.rank[folded(one.replace(NUMBERED, " "))] for one in all_columns]
+            named = [folded(column.replace(NUMBERED, " ")) for column in all_columns]
+            ranks = [known.rank[name] + (name in known.amounts) for name in named]
             columns = [
                 column
                 for column, rank in zip(all_columns, ranks, strict=True)
                 if rank == min(ranks)
             ]
-            if len(columns) == 1:
+            day = [column for column in columns if folded(column) in known.days]
+            hour = [name for name in self._facts.columns if folded(name) in known.hours]
+            if len(day) == len(hour) == 1 and {*columns} <= {*day, *hour}:
+                parts = (Rule(column=day[0]), Rule(column=hour[0]))
+                self.give(one, Rule(join=parts), ALIAS)
+            elif len(columns) == 1:
                 self.give(one, Rule(column=columns[0]), ALIAS)
             else:
                 self.proposed[one] = columns[0]
+        self._leave_a_lone_quantity()
+
+    def _leave_a_lone_quantity(self) -> None:
+        """Propose a quantity as the order's where no other column is an item's."""
+        of_items = [one for name, one in self.rules.items() if name.startswith(ITEM)]
+        if [(one.field, one.how) for one in of_items] == [("line_items.quantity", ALIAS)]:
+            column = str(self.rules.pop("line_items.quantity").rule.column)
+            self.proposed |= {"total_items": column, "line_items.quantity": column}
 
     def _numbered_items(self) -> dict[str, list[str]]:
         """Give field → template of columns such as `Item 1 SKU` and `Item 2 SKU`, where they have all that items need.

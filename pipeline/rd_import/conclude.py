@@ -5,7 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from rd_import.audit import Audit, masked, open_audit_path, write_audit
+from rd_import.audit import Audit, masked, write_audit
+from rd_import.audit_file import open_audit_path
 from rd_import.ledger import Ledger
 from rd_import.run_folder import RunFolder
 from rd_import.send import Clock, Sending

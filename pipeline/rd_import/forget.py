@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rd_import.audit import NO_AUDIT, forget_in_audit, open_audit_path, rejected_files_of
+from rd_import.audit_file import NO_AUDIT, forget_in_audit, open_audit_path
 from rd_import.errors import JobError, LedgerError, RdImportError
 from rd_import.ledger import Ledger
 from rd_import.nesting import read_json
 from rd_import.places import make_durable, new_file, put_in_place, temporary_of
+from rd_import.rejected import rejected_files_of
 from rd_import.report import report_path, write_report
 from rd_import.run_folder import RunFolder, state_folder
 

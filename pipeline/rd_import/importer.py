@@ -66,7 +66,7 @@ def run(job: Job, *, watcher: Watcher = SILENT) -> RunResult:
         AccountError: There are no credentials, or RD Station refuses them before anything is sent.
         LedgerError: Ledger or run folder cannot be used.
     """
-    from rd_import.audit import claim_audit_path, default_audit_path
+    from rd_import.audit_file import claim_audit_path, default_audit_path
     from rd_import.conclude import refuse
 
     clock = SystemClock()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rd_import.audit import keys_of_audit
+from rd_import.audit_file import keys_of_audit
 from rd_import.key_line import KeyLine
 from rd_import.ledger import Ledger
 from rd_import.messages import say

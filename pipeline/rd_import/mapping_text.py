@@ -105,13 +105,16 @@ def _unfed_lines(
 ) -> Iterator[str]:
     """Name what the type needs and nothing feeds, and what it could have besides."""
     free = [spec for spec in event_type.fields if spec.column not in fed]
+    missing = set(matching.missing(event_type))
     for spec in free:
-        if spec.required and spec.column not in matching.derivable:
+        if spec.column in missing:
             yield _commented(
                 f'# {_key(spec.column)} = {{ value = "{spec.example}" }}', say("map.required")
             )
     others = [
-        spec.column for spec in free if not spec.required and spec.column not in matching.proposed
+        spec.column
+        for spec in free
+        if not spec.required and spec.column not in {*matching.proposed, *missing}
     ]
     if others:
         yield f"# {say('map.optional', event_type=event_type.name, fields=', '.join(others))}"

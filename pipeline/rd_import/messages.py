@@ -127,6 +127,11 @@ ERRORS: Final[Mapping[str, tuple[Text, str]]] = {
         "`{path}` holds no file to import ({suffixes}), or far too many.",
         "unpack it and name the file itself",
     ),
+    "rows_in_one_cell": (
+        "`{path}` holds each row in one cell, such as `{first}`: the whole row stands in quotes, as a spreadsheet "
+        "saves a file that it opened as one column.",
+        "export it again; or take the outer quotes off each line, and halve the doubled ones",
+    ),
     "no_header": (
         "`{path}` has no header: its first line names no column.",
         "add a line with the columns' names",

@@ -195,7 +195,7 @@ def deliver(  # noqa: PLR0913 -- what delivery touches, all by name
         JobError: The audit cannot be written; then nothing was sent, or the ledger holds what was.
         LedgerError: The ledger or the run folder cannot be used.
     """
-    from rd_import.audit import write_open_audit
+    from rd_import.audit_file import write_open_audit
     from rd_import.conclude import conclude
     from rd_import.send import Rules, Sender
 

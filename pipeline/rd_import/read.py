@@ -14,7 +14,14 @@ from typing import BinaryIO, Final
 import polars as pl
 
 from rd_import.csv_reader import csv_groups
-from rd_import.dialect import Dialect, find_dialect, header_cells, header_place, unique_names
+from rd_import.dialect import (
+    DELIMITERS,
+    Dialect,
+    find_dialect,
+    header_cells,
+    header_place,
+    unique_names,
+)
 from rd_import.errors import ExportError
 from rd_import.export import Export, Source
 from rd_import.job import Job
@@ -136,6 +143,9 @@ def _look_csv(source: Source, head: bytes, job: Job) -> Export:
             record = names + tail.encode() + record[len(names) :]
     else:
         columns = unique_names([""] * dialect.cells)
+    quoted = record.startswith(dialect.quote.encode())
+    if quoted and len(columns) == 1 and any(columns[0].count(one) > 1 for one in DELIMITERS):
+        raise ExportError("rows_in_one_cell", path=source.shown, first=columns[0])
     facts = ExportFacts(
         source.shown, "csv", tuple(columns), dialect.encoding, dialect.delimiter, record
     )

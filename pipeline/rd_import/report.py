@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from rd_import import messages
-from rd_import.audit import NO_AUDIT
+from rd_import.audit_file import NO_AUDIT
 from rd_import.catalogue import language, moment, number
 from rd_import.errors import ExportError, JobError
 from rd_import.messages import say

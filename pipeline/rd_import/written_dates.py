@@ -67,6 +67,9 @@ _FORMS: Final = tuple(
 _ZONE_IN_NAME: Final = re.compile(
     r"(?<![a-z])(?:utc|gmt)\s*([+-](?:1[0-4]|0?[0-9]))?(?::?00)?(?![a-z0-9:])", re.IGNORECASE
 )
+_TWO_CLOCKS: Final = re.compile(
+    r"(\S+)[ T]([0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)\s+([0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)"
+)
 _EPOCH: Final = {10: 1, 13: 1_000, 16: 1_000_000}
 """Digits of a moment from 2001 to 2065 → its units in a second."""
 
@@ -93,10 +96,23 @@ def _plain(cell: str) -> str | None:
     digits, _, fraction = cell.partition(".")
     if len(digits) in _EPOCH and digits.isascii() and digits.isdigit() and digits[0] in "12":
         return _moment(digits, fraction)
+    if twice := _TWO_CLOCKS.fullmatch(cell):
+        cell = _of_one_clock(*twice.groups())
     for form in _FORMS:
         if found := form.fullmatch(cell):
             return _rewritten(found.groupdict())
     return None
+
+
+def _of_one_clock(date: str, first: str, second: str) -> str:
+    """Write a date and its time from columns of their own, where that of the date holds a time too.
+
+    Workbooks hold each date with midnight; two other times contradict each other, unless they are the same.
+    """
+    if not first.strip("0:"):
+        return f"{date} {second}"
+    shorter, longer = sorted((first, second), key=len)
+    return f"{date} {longer}" if longer.startswith(shorter) else f"{date} {first} {second}"
 
 
 def _moment(digits: str, fraction: str) -> str | None:

@@ -121,7 +121,12 @@ def resolve(
 def _lines_of(only: Path | None) -> frozenset[str] | None:
     if only is None:
         return None
-    return frozenset(line.strip() for line in only.read_text("utf-8").splitlines() if line.strip())
+    from rd_import.encodings import find_encoding
+
+    data = only.read_bytes()
+    text = data.decode(find_encoding(data, str(only), stated=None).codec, "replace")
+    lines = (line.strip(" \t\ufeff") for line in text.splitlines())
+    return frozenset(line for line in lines if line)
 
 
 @click.command()
