@@ -30,6 +30,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "map.ask_missing": "No column feeds {field}, which is required. Its column, =VALUE, or Enter to leave it open: ",
     "map.ask_proposed": "May `{column}` feed {field}?",
     "map.ask_keep": "Keep these decisions in {path}, for the next file like this one?",
+    "map.other_types": "Others, for which the file seems to lack something:",
     "map.ask_type": "Which event type? A number, or its name: ",
     "explain.row": "{place}: an event of the type {event_type}",
     "explain.from": "from {rule}",

@@ -77,8 +77,11 @@ def with_type(job: Job, terminal: TextIO | None) -> Job:
     from rd_import.guide import type_named
     from rd_import.settle import feasible_types
 
-    known = feasible_types(job) or list(CURRENT_TYPES)
+    fed = feasible_types(job)
+    known = [*fed, *(name for name in CURRENT_TYPES if name not in fed)]
     for number, name in enumerate(known, start=1):
+        if fed and number == len(fed) + 1:
+            say(messages.say("map.other_types"))
         line = Line(translate(type_named(name).summary), f"{number:>3} {name:<28} ")
         click.echo(laid_out([line], Look.of(sys.stderr)), err=True)
     while answer := answer_to(terminal, messages.say("map.ask_type")).strip():
@@ -103,6 +106,7 @@ def with_answers(job: Job, found: Draft, terminal: TextIO) -> Job:
         say(messages.say("map.columns", columns=messages.listed(found.columns)))
     columns = {column.strip().casefold(): column for column in found.columns}
     for name in open_ones:
+        click.echo(err=True)
         say(_meaning(job.said.event_type, name))
         while answer := answer_to(terminal, messages.say("map.ask_missing", field=name)).strip():
             if answer.startswith("="):
