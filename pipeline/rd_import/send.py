@@ -392,12 +392,11 @@ class Sender:
         limit = self._ledger.facts(self._account).max_per_contact or self._rules.max_per_contact
         over: set[int] = set()
         planned: dict[bytes, int] = {}
+        if not self._per_contact:
+            self._per_contact = self._ledger.contact_events(
+                self._account, self._rules.heavy_contacts, since=now - DEFER_AT_MOST
+            )
         for event in heavy:
-            if event.contact not in self._per_contact:
-                since = now - DEFER_AT_MOST
-                self._per_contact[event.contact] = self._ledger.contact_events(
-                    self._account, event.contact, since=since
-                )
             planned[event.contact] = planned.get(event.contact, 0) + 1
             if self._per_contact[event.contact] + planned[event.contact] > limit:
                 over.add(event.ordinal)
@@ -591,8 +590,8 @@ class Sender:
             return 0
         self._limited.add(contact)
         since = self._clock.now() - DEFER_AT_MOST
-        gone = self._ledger.contact_events(self._account, contact, since=since)
-        return max(0, min(maximum - gone, count - 1))
+        gone = self._ledger.contact_events(self._account, [contact], since=since)
+        return max(0, min(maximum - gone[contact], count - 1))
 
     def _remedied(self, task: _Task, seen: Observation, receipt: NotAccepted) -> list[_Task]:
         match receipt.remedy:
