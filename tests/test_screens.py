@@ -1,6 +1,7 @@
 """What a person sees on a terminal of 80 columns, in both languages."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from command_line import SAMPLE_DATA
 from conftest import Command
 from rd_import.progress import Progress, progress_on
-from rd_import.sandbox import Sandbox
+from rd_import.sandbox import Behaviour, Fault, Sandbox
 from rd_import.send import Sending
 
 pytest.importorskip("pty", reason="terminals of POSIX")
@@ -250,6 +251,35 @@ def test_where_nothing_is_left_to_send_nothing_is_asked(tmp_path: Path, sandbox:
     assert "[y/N]" not in again.text
 
 
+def test_an_erasure_that_is_declined_erases_nothing_and_says_so(tmp_path: Path) -> None:
+    screen = on_a_terminal(
+        "forget", "ana@example.com", "--lang", "pt-BR", cwd=tmp_path, state=tmp_path, answer="n\n"
+    )
+    assert screen.code == 130
+    assert "parado; nada foi apagado." in screen.text
+
+
+def test_mended_rows_go_on_under_the_name_of_their_export(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A third round has no longer names than the first, and no decisions are kept for a file of leftovers."""
+    env = {"RD_IMPORT_BASE_URL": sandbox.url, "RD_IMPORT_TOKEN": sandbox.token}
+    name = shopify(tmp_path)
+    first = on_a_terminal(name, *ORDER, cwd=tmp_path, state=tmp_path, env=env, answer="y\nn\n")
+    assert first.code == 3
+    audits = {*tmp_path.glob("*.audit.parquet")}
+    [rejected] = tmp_path.glob("*.rejected.csv")
+    shown = rejected.read_text("utf-8").replace("ana,gmail", "ana@gmail.com")
+    rejected.write_text(
+        shown + shown.splitlines()[-1].replace("ana@gmail.com", "x") + "\n", "utf-8"
+    )
+    again = on_a_terminal(
+        rejected.name, *ORDER, "--max-invalid", "100%", cwd=tmp_path, state=tmp_path, env=env, answer="y\n"
+    )  # fmt: skip
+    assert "Keep these decisions" not in again.text
+    assert "rejected_code" not in again.text
+    [audit] = {*tmp_path.glob("*.audit.parquet")} - audits
+    assert re.fullmatch(r"shop\.\d{8}T\d{12}Z\.audit\.parquet", audit.name)
+
+
 def test_a_resumed_run_names_the_whole_command_that_sends_what_was_mended(
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -270,6 +300,33 @@ def test_a_resumed_run_names_the_whole_command_that_sends_what_was_mended(
     [rejected] = tmp_path.glob("shop.*.rejected.csv")
     asked = "--type ECOMMERCE_ORDER_PLACED --set shipping_country=BR --past send --ledger own.db"
     assert f"  rd-import {rejected} {asked}" in resumed.lines
+
+
+def test_unknown_rows_are_decided_about_by_the_clock_of_this_machine(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    """What each decision means stands once; a slip of the finger decides nothing."""
+    sandbox.behaviour = Behaviour(faults=(Fault("drop-after", at=(1,)),))
+    env = {
+        "RD_IMPORT_BASE_URL": sandbox.url,
+        "RD_IMPORT_TOKEN": sandbox.token,
+        "LC_ALL": "pt_BR.UTF-8",
+        "TZ": "UTC+3",  # three hours behind, in POSIX's way of writing it
+    }
+    words = (orders(tmp_path, 2), *ORDER)
+    sent = on_a_terminal(*words, cwd=tmp_path, state=tmp_path, env=env, answer="s\nn\n")
+    assert sent.code == 5
+    [command] = [line.split() for line in sent.lines if line.startswith("  rd-import resolve ")]
+
+    screen = on_a_terminal(
+        *command[1:], cwd=tmp_path, state=tmp_path, env=env, answer="x\nc\nvi lá\n\n"
+    )
+    assert "`x` não é nenhum deles" in screen.text
+    assert screen.text.count("não está lá: enviar mais uma vez") == 1
+    assert screen.text.count("UTC-03:00, e o RD Station o mostraria nessa hora") == 2
+    status = on_a_terminal("status", cwd=tmp_path, state=tmp_path, env=env)
+    assert "UTC-03:00 ECOMMERCE_ORDER_PLACED" in status.text
+    assert "1 linha pode estar registrada ou não" in status.text
 
 
 def test_an_unanswered_question_comes_with_the_command_that_reaches_nobody_by_mistake(

@@ -241,10 +241,11 @@ def _known_of(row: Mapping[str, str], run: str) -> Iterator[tuple[bytes, KeyLine
 
 
 def default_audit_path(first_export: str, started: datetime) -> Path:
-    """Name the audit beside the first local input."""
+    """Name the audit beside the first local input; mended rows of an earlier run go on under the export's own name."""
     source = Path(first_export)
     parent = source.parent if source.exists() and source.is_file() else Path()
-    name = f"{source.stem}.{started:%Y%m%dT%H%M%S%fZ}"
+    stem = re.sub(r"\.\d{8}T\d{12}Z(-\d+)?(\.\d+)?\.rejected$", "", source.stem)
+    name = f"{stem}.{started:%Y%m%dT%H%M%S%fZ}"
     names = (name if again == 0 else f"{name}-{again + 1}" for again in itertools.count())
     return next(
         path

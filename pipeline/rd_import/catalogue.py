@@ -174,12 +174,21 @@ class _Number:
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """A date and time that `{name:medium}` writes as the language does."""
+    """A date and time: `{name:medium}` in the form of the language, `{name:local-medium}` by this machine's clock."""
 
     value: datetime
 
     def __format__(self, spec: str) -> str:
+        if spec.startswith("local-"):
+            here = self.value.astimezone()
+            return f"{moment(here, spec.removeprefix('local-'))} {_zone_of(here)}"
         return moment(self.value, spec or "medium")
+
+
+def _zone_of(value: datetime) -> str:
+    """Name a zone by what it is ahead of UTC, which everybody can compare."""
+    offset = f"{value:%z}"
+    return "UTC" if offset == "+0000" else f"UTC{offset[:3]}:{offset[3:]}"
 
 
 def fill(text: str, facts: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import polars as pl
 
 from rd_import.places import make_durable, new_file, put_in_place, temporary_of
 from rd_import.run_folder import RunFolder
+from rd_import.values import REASON_COLUMNS
 
 REJECTED: Final = {"invalid", "refused"}
 
@@ -27,8 +28,6 @@ def rejected_files_of(path: Path, inputs: int) -> Iterator[Path]:
 
 class RejectedFiles:
     """One file per input with all rows of every rejected event: their own bytes, plus reason columns."""
-
-    REASONS: Final = ("rejected_code", "rejected_column", "rejected_reason", "rejected_hint")
 
     def __init__(self, folder: RunFolder, audit: Path) -> None:
         self._exports = folder.facts["exports"]
@@ -71,7 +70,7 @@ class RejectedFiles:
             file.write(bytes.fromhex(facts.get("bom") or ""))
             self._files[export] = (path, file)
             if facts["header_record"]:
-                self._write(export, facts["header_record"].encode("latin-1"), self.REASONS)
+                self._write(export, facts["header_record"].encode("latin-1"), REASON_COLUMNS)
         encoding, delimiter = facts.get("encoding") or "utf-8", facts.get("delimiter") or ","
         end = b"\r\n" if record.endswith(b"\r\n") else b"\n"
         ours = "".join(

@@ -49,6 +49,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Erase this person from the ledger, run folders, audits and rejected files that this ledger knows of? "
         "It cannot be undone. [y/N] "
     ),
+    "forget.declined": "stopped; nothing is erased.",
     "forget.ledger": (
         "{count:n} line of the ledger named the person, who gets nothing any more",
         "{count:n} lines of the ledger named the person, who gets nothing any more",
@@ -215,10 +216,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.left_out": "Left out of events that go",
     "preview.remarks": "Worth a look; it goes as it is",
     "preview.payloads": ("The first event", "The first {count:n} events"),
-    "preview.no_feed": (
-        "no column feeds it: --rename {field}=COLUMN; or, to send no items, take their lines out of what "
-        "rd-import map writes"
-    ),
+    "preview.no_feed": "no column feeds it: --rename {field}=COLUMN (or --set {field}=VALUE)",
     "preview.cause_alone": ("{count:n} row: {what}", "{count:n} rows: {what}"),
     "preview.cause": ("{count:n} row, {what}", "{count:n} rows, {what}"),
     "preview.column": "column `{column}`: {what}",
@@ -330,8 +328,8 @@ SCREENS: Final[Mapping[str, Text]] = {
     "status.ledger": "ledger: {path}",
     "status.no_ledger": "there is no ledger at {path} yet: nothing was sent from here.",
     "status.empty": "nothing was sent from here yet",
-    "status.run": "{run}  {started:short} UTC  {event_type}",
-    "status.account": "{run}  {started:short} UTC  {event_type}  {account}",
+    "status.run": "{run}  {started:local-short}  {event_type}",
+    "status.account": "{run}  {started:local-short}  {event_type}  {account}",
     "status.running": "is being sent right now",
     "status.interrupted": (
         "was interrupted: what left is recorded, and nothing of it goes twice; to go on:\nrd-import resume {run}"
@@ -358,7 +356,7 @@ SCREENS: Final[Mapping[str, Text]] = {
         "Look the contacts up in RD Station: is the event on the timeline?",
     ),
     "resolve.event": "{number:n} of {count:n}: row {row} of {path}: {who}",
-    "resolve.left_at": "{event_type}; it left on {when:medium} UTC, and RD Station would show it at that time",
+    "resolve.left_at": "{event_type}; it left on {when:local-medium}, and RD Station would show it at that time",
     "resolve.no_contact": "its contact is no longer kept here",
     "resolve.resend": (
         "r  not there: send it once more; if it was registered after all, the contact has it twice "
@@ -367,6 +365,7 @@ SCREENS: Final[Mapping[str, Text]] = {
     "resolve.confirmed": "c  it is there: confirmed, and no import sends it again",
     "resolve.left": "l  cannot be told: leave it unknown, and no import sends it again",
     "resolve.ask": "r, c, l, or Enter to skip: ",
+    "resolve.ask_again": "`{answer}` is none of them",
     "resolve.why": "why? ",
     "resolve.looked": "looked at on the terminal",
     "resolve.refused": "row {row}: {why}; left as it is",

@@ -12,7 +12,7 @@ from rd_import.catalogue import number, translate
 from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
-from rd_import.values import REMARKS, RunResult
+from rd_import.values import REASON_COLUMNS, REMARKS, RunResult
 
 if TYPE_CHECKING:
     from rd_import.job import Account
@@ -254,8 +254,9 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
         flag = plain(messages.type_by_flag(column))
         shown = say("preview.suggested", column=plain(column), words=words, flag=flag)
         yield Line(shown, "  ")
-    if preview.unmatched:
-        columns = plain(messages.listed(preview.unmatched, most=20))
+    unmatched = [name for name in preview.unmatched if name not in REASON_COLUMNS]
+    if unmatched:
+        columns = plain(messages.listed(unmatched, most=20))
         yield Line(say("preview.unmatched", columns=columns), "  ")
 
 
@@ -426,12 +427,16 @@ def _waits(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unknown_events_text(events: Sequence[UnknownEvent], *, look: Look) -> str:
-    """Write what happened to unknown events, before each of them is asked about."""
-    return laid_out([Line(say("resolve.intro", count=len(events)), style="title")], look)
+    """Write what happened to unknown events and what each decision means, before they are asked about."""
+    lines = [Line(say("resolve.intro", count=len(events)), style="title")]
+    for key in ("resolve.resend", "resolve.confirmed", "resolve.left"):
+        mark, _, meaning = say(key).partition("  ")
+        lines.append(Line(meaning, f"  {mark}  "))
+    return laid_out(lines, look)
 
 
 def unknown_event_text(event: UnknownEvent, at: int, count: int, *, look: Look) -> str:
-    """Write one unknown event with its contact, and what each decision means."""
+    """Write one unknown event with its contact."""
     return laid_out(_unknown_lines(event, at, count), look)
 
 
@@ -446,6 +451,3 @@ def _unknown_lines(event: UnknownEvent, at: int, count: int) -> Iterator[Line]:
     if event.left_at is not None:
         left = say("resolve.left_at", event_type=event.event_type, when=event.left_at)
     yield Line(left, "  ")
-    for key in ("resolve.resend", "resolve.confirmed", "resolve.left"):
-        mark, _, meaning = say(key).partition("  ")
-        yield Line(meaning, f"  {mark}  ")

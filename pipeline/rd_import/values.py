@@ -67,6 +67,9 @@ REMARKS: Final = frozenset(
 )
 """Codes of what is worth a look and changes nothing."""
 
+REASON_COLUMNS: Final = ("rejected_code", "rejected_column", "rejected_reason", "rejected_hint")
+"""What a file of rejected rows has beside the input's own columns."""
+
 NAMES_A_ROW: Final = frozenset({"CONFLICTING_ROWS", "TORN_EVENT"})
 """Codes of problems whose `limit` is the `#row` of another row, which the message names by its place."""
 

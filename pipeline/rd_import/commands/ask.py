@@ -154,9 +154,13 @@ def decisions(chosen: Sequence[Any], why: str | None) -> list[tuple[Any, str, st
     decisions = []
     for at, event in enumerate(chosen, start=1):
         click.echo(unknown_event_text(event, at, len(chosen), look=look), err=True)
-        decision = words.get(answer_to(terminal, messages.say("resolve.ask")).strip().lower()[:1])
-        if decision is None:
+        while answer := answer_to(terminal, messages.say("resolve.ask")).strip().lower():
+            if answer[0] in words:
+                break
+            say(messages.say("resolve.ask_again", answer=answer))
+        if not answer:
             continue
+        decision = words[answer[0]]
         reason = why
         if not reason:
             given = answer_to(terminal, messages.say("resolve.why")).strip()

@@ -76,7 +76,8 @@ def forget(email: str, *, yes: bool, **given: Any) -> None:
     if not yes:
         terminal = ask.open_terminal()
         if not ask.is_yes(ask.answer_to(terminal, messages.say("forget.ask"))):
-            raise click.Abort
+            say(messages.say("forget.declined"))
+            raise click.exceptions.Exit(130)
     done = forget_person(email, ledger=given["ledger"])
     if given["as_json"]:
         print_json(
