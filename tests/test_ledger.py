@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from rd_import.errors import LedgerError
-from rd_import.key_line import Fact, KeyLine, Lost, Unresolvable
+from rd_import.key_line import Fact, KeyLine, Lost, Policy, Unresolvable
 from rd_import.ledger import Decision, Ledger, Mark
 from rd_import.outcome import ApiError
 from rd_import.values import PlannedEvent
@@ -186,6 +186,17 @@ def test_what_is_lost_is_cut_and_the_rest_goes_in_body_order(ledger: Ledger) -> 
     (request,) = ledger.requests_of("another")
     assert request.ordinals == (2).to_bytes(4, "little") + (0).to_bytes(4, "little")
     assert request.body_bytes == len(b'[{"n":2},{"n":0}]')
+
+
+def test_a_claim_sends_nothing_of_a_key_to_a_second_person(ledger: Ledger) -> None:
+    """Two previews saw a free key; whatever the slower run may send, it is not this to another contact."""
+    mark, slower = mark_of("r1"), Policy(send_changed=True, resend_unknown=True)
+    ledger.claim(mark, EVENTS[:2], now=NOW)
+    ledger.record_accepted(mark, EVENTS[:2], ["u0", "u1"], batch_uuid=None, proof="200", now=NOW)
+    late = [replace(event(0, 1), contact=b"d" * 32), event(1, 1)]
+    claim = ledger.claim(mark_of("r2", run="another"), late, now=NOW, policy=slower)
+    assert claim.won == (late[1],)
+    assert claim.lost == {KEYS[0]: Lost.CHANGED}
 
 
 def test_a_claim_that_wins_nothing_writes_nothing(ledger: Ledger) -> None:

@@ -293,6 +293,9 @@ def test_an_amount_beside_items_that_does_not_say_whose_it_is_is_asked_about() -
 
 
 def test_items_without_what_every_item_needs_are_asked_about() -> None:
+    columns = ("order_id", "email", "currency", "total", "total_items", "Produto")
+    with pytest.raises(JobError, match=r"--set line_items\.quantity=1"):  # as courses are sold
+        matching_of("ECOMMERCE_ORDER_PAID", columns)
     columns = ("order_id", "email", "currency", "total", "sku", "quantity")
     with pytest.raises(JobError, match=r"`line_items.product_title`, `line_items.price`,"):
         matching_of("ECOMMERCE_ORDER_PAID", columns)

@@ -203,6 +203,11 @@ CONNECTION = (
 )
 READING = (
     _read("A web page with the name of a workbook", "orders.xls", "<html><body>Sign in</body>"),
+    _read(
+        "Each row in one cell",
+        "orders.csv",
+        '"identifier,email,price"\n"LV-1,ana.ribeiro@example.com,189.90"\n',
+    ),
     _read("A PDF", "orders.csv", b"%PDF-1.7\n" + bytes(64)),
     _read("An old Excel workbook", "orders.xls", OLD_OFFICE + bytes(600)),
     _read(

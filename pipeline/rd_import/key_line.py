@@ -128,6 +128,10 @@ class KeyLine:
         """Tell whether something of this key is, or may be, registered: then its contact is settled."""
         return bool(self.accepted or self.doubt or self.request is not None)
 
+    def is_of_another(self, contact: bytes | None) -> bool:
+        """Tell whether something of this key is, or may be, registered for a contact other than this one."""
+        return self.is_bound and None not in {self.contact, contact} and self.contact != contact
+
     def claimed(self, request: str, sha: bytes, contact: bytes | None = None) -> Self:
         """A request is about to carry content `sha`; older facts stay, and with them the contact that they are of."""
         bound = self.contact if self.is_bound or contact is None else contact

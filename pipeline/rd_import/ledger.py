@@ -494,6 +494,8 @@ class Ledger:
                     if line
                     else None
                 )
+                if reason is None and line and line.is_of_another(one.contact):
+                    reason = Lost.CHANGED  # by a run that was faster; the preview saw nothing of it
                 if one.key in taken:
                     reason = Lost.SENT  # twice in one body: the first carries the key
                 if reason is None:

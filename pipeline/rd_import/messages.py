@@ -815,7 +815,7 @@ WORDS: Final[Mapping[str, str]] = {
     "or_else": "{first}, else {rest}",
     "and_more": "{names} and {count} more",
     "rename_or_set": "--rename {name}=COLUMN (or --set {name}=VALUE)",
-    "set_or_rename": "--set {name}=BRL (or --rename {name}=COLUMN)",
+    "set_or_rename": "--set {name}={value} (or --rename {name}=COLUMN)",
     "say_which": "say which: {flags}",
     "did_you_mean": "did you mean `{name}`?",
     "types_are": "rd-import types lists them, and says what each is",
@@ -1141,12 +1141,17 @@ def _listings(facts: Mapping[str, object]) -> dict[str, str]:
     return made
 
 
+USUAL: Final[Mapping[str, str]] = {"currency": "BRL", "line_items.quantity": "1"}
+"""Field → what most exports without a column for it hold: one currency, one of each product."""
+
+
 def _fix(field: str, column: str | None) -> str:
     """Write the flag that feeds a required field."""
     if column:
         return f"--rename {field}={_shell(column)}"
-    key = "set_or_rename" if field == "currency" else "rename_or_set"
-    return fill(translate(WORDS[key]), {"name": field})
+    value = USUAL.get(field)
+    key = "set_or_rename" if value else "rename_or_set"
+    return fill(translate(WORDS[key]), {"name": field, "value": value})
 
 
 def _shell(name: str) -> str:

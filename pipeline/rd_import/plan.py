@@ -97,7 +97,7 @@ def hinders(
         return PAST
     if line is None:
         return None
-    if line.is_bound and None not in {line.contact, contact} and line.contact != contact:
+    if line.is_of_another(contact):
         return CONTACT_CONFLICT
     return line.may_claim(sha, now, policy)
 
