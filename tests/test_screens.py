@@ -144,7 +144,7 @@ def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang:
     closing = " ".join(" ".join(screen.lines[first:]).split())
     wanted = {
         "en": [
-            "12 accepted received by RD Station",
+            "12 accepted received, and given an id",
             "2 invalid invalid, not sent",
             "14 rows in all, 1 request",
             "audit: out.audit.parquet",
@@ -153,7 +153,7 @@ def test_the_closing_screen_sums_and_names_what_to_do_next(tmp_path: Path, lang:
             "hint: to send it to RD Station, log in (rd-import login), then:",
         ],
         "pt-BR": [
-            "12 accepted recebido pelo RD Station",
+            "12 accepted recebido, com um id",
             "2 invalid inválido, não enviado",
             "14 linhas ao todo, 1 requisição",
             "auditoria: out.audit.parquet",

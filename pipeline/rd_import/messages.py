@@ -760,7 +760,7 @@ KINDS: Final[Mapping[str, str]] = {
 """What a key of a mapping file takes."""
 
 STATES: Final[Mapping[str, str]] = {
-    "accepted": "received by RD Station",
+    "accepted": "received, and given an id",
     "already_accepted": "sent earlier, not sent again",
     "changed": "sent earlier with other content, not sent",
     "filtered": "left out by a rule",
