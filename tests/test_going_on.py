@@ -469,10 +469,10 @@ def test_row_by_row_each_contact_is_shown_with_what_each_decision_means(
 ) -> None:
     run = unknowns(tmp_path, rd_import, sandbox).json["run_id"]
     terminal = Terminal("resolve", run, "--json")
+    terminal.expect("automations fire twice")
     for number, keys in ((6, "r"), (7, "l"), (8, "c"), (9, ""), (10, "")):
         terminal.expect(f"row {number} of")
         terminal.expect(f"c{number:06}@example.com")
-        terminal.expect("automations fire twice")
         terminal.expect("Enter to skip")
         terminal.answer(keys)
         if keys:

@@ -206,6 +206,19 @@ def test_a_preview_says_what_is_certain_in_a_line_and_names_each_column_once(
     assert "known of this platform: email = Email identifier = Name" in screen.text
 
 
+def test_a_column_of_consent_that_is_not_used_is_pointed_out(tmp_path: Path) -> None:
+    """Who answers for people's data must not find out later that it was in the file."""
+    path = tmp_path / orders(tmp_path, 2)
+    lines = path.read_text("utf-8").splitlines()
+    marked = [f"{lines[0]},Aceita Marketing,Cor", *(f"{line},não,azul" for line in lines[1:])]
+    path.write_text("\n".join(marked) + "\n", encoding="utf-8")
+    screen = on_a_terminal(
+        "check", path.name, *ORDER, "--lang", "pt-BR", cwd=tmp_path, state=tmp_path
+    )
+    assert "não usadas: `Aceita Marketing`, `Cor`" in screen.text
+    assert screen.text.count("ninguém fica de fora e nenhum consentimento muda: `Aceita") == 1
+
+
 def test_a_check_that_would_send_nothing_proposes_no_sending(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text(
         "email,identifier,currency,price,total_items\nx,1,REAL,1,1\n", encoding="utf-8"

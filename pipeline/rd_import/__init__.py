@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rd_import.watcher import Watcher
 
 _MODULES: Final = {
-    "audit": ("read_audit",),
+    "audit_file": ("read_audit",),
     "bookkeeping": ("add_audits", "check_ledger", "runs"),
     "errors": (
         "AccountError",

@@ -213,6 +213,9 @@ SCREENS: Final[Mapping[str, Text]] = {
     "preview.proposed": "{field} may be {column}: not certain, so not used; {flag} says so",
     "preview.suggested": "{column} may tell the event types row by row ({words}); {flag} says so",
     "preview.unmatched": "not used: {columns}",
+    "preview.consent_unused": (
+        "may say who allowed to be contacted, and is not used, so nobody is left out and no consent changes: {columns}"
+    ),
     "preview.fatal": "Why rows will not go",
     "preview.left_out": "Left out of events that go",
     "preview.remarks": "Worth a look; it goes as it is",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from rd_import.catalogue import number, translate
 from rd_import.job import is_loopback
 from rd_import.layout import Line, Look, Style, laid_out
 from rd_import.messages import plain, say
+from rd_import.names import folded
 from rd_import.values import REASON_COLUMNS, REMARKS, RunResult
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ NOT_CONNECTED: Final[Mapping[str, str]] = {
     "the proxy refused": "no_proxy",
 }
 """Why no byte left → the text that says what to do; any other reason is the network or the address."""
+CONSENT: Final = re.compile(
+    r"\baceita\b|accepts? marketing|consent|\bopt ?in\b|newsletter|\blgpd\b|unsubscri|descadastr"
+)
+"""How columns are called that say who allowed to be contacted, folded; met in exports of shops and mailers."""
 REASONS = {"changed", "doubt", "held", "deferred", "sent", "forgotten"}
 """Why events stay behind, each a text of the preview."""
 STATE_STYLES: Final[Mapping[str, Style]] = {
@@ -258,6 +264,10 @@ def _column_lines(preview: Preview) -> Iterator[Line]:
     if unmatched:
         columns = plain(messages.listed(unmatched, most=20))
         yield Line(say("preview.unmatched", columns=columns), "  ")
+    asked = [name for name in unmatched if CONSENT.search(folded(name))]
+    if asked:
+        columns = plain(messages.listed(asked))
+        yield Line(say("preview.consent_unused", columns=columns), "  ", "warning")
 
 
 def _heading_of_field(how: str) -> str | None:
