@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import http.client
+import inspect
 import json
 import time
 from collections.abc import Iterator
@@ -732,8 +733,8 @@ def test_every_switch_is_checked_and_described() -> None:
     for owner, rules in ((Behaviour, _BEHAVIOUR_RULES), (Fault, _FAULT_RULES)):
         names = [field.name for field in fields(owner)]
         assert list(rules) == names
-        described = (owner.__doc__ or "").partition("Args:")[2]
-        assert [name for name in names if f"\n        {name}: " not in described] == []
+        described = inspect.cleandoc(owner.__doc__ or "").partition("Args:")[2]
+        assert [name for name in names if f"\n    {name}: " not in described] == []
 
 
 # Scenarios
