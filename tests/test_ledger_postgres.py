@@ -282,7 +282,7 @@ def test_every_command_takes_the_address(
     assert checked.code == 0
     sent = rd_import(file, *TYPE, *option, "--json")
     assert (sent.code, sent.json["states"]) == (0, {"accepted": 3})
-    assert "a new ledger begins at postgresql://importer@" in sent.err
+    assert "begins at postgresql://importer@" in sent.err
     assert rd_import(file, *TYPE, *option, "--json", "--audit", tmp_path / "b.parquet").json[
         "states"
     ] == {"already_accepted": 3}
