@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,10 +55,15 @@ class _Elsewhere(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up on a certificate or an endless answer is what these tests want."""
+
+
 @pytest.fixture
 def elsewhere() -> Iterator[http.server.ThreadingHTTPServer]:
     _Elsewhere.asked = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+    with _Server(("127.0.0.1", 0), _Elsewhere) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
