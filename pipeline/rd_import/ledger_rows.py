@@ -150,7 +150,7 @@ LINE_COLUMNS = (
 _HEAD: Final = sa.literal_column(KEY_HEAD, sa.LargeBinary)
 _OF_KEY: Final = (
     keys.c.account == sa.bindparam("of"),
-    _HEAD.in_([sa.bindparam("head", type_=keys.c.event_key.type)]),
+    sa.func.substr(sa.bindparam("key", type_=keys.c.event_key.type), 1, 8) == _HEAD,
     keys.c.event_key == sa.bindparam("key"),
 )
 _UPDATE_LINE = (
@@ -221,16 +221,16 @@ def _looked_up(
     select: Callable[[int], sa.Select[Any]],
 ) -> Iterator[Any]:
     """Read lines where they are likely to be, then find the others by the index, in its order."""
-    among = set(wanted)
+    asked = set(wanted)
     rest = set(wanted)
     for part in in_parts(wanted) if len(wanted) >= LOOKUP_KEYS else ():
         # What was sent in the order of this input lies in it: a fifth of the time of finding each.
-        first = {"of": account, "head": part[0][:8], "key": part[0]}
+        first = {"of": account, "key": part[0]}
         line = _executed(connection, _SELECT_PLACE, [first]).scalar()
         if line is not None:
             near = {"of": account, "first": line, "last": line + len(part) - 1}
             for row in _executed(connection, select(0), [near]).fetchall():
-                if row[0] in among:
+                if row[0] in asked:
                     rest.discard(row[0])
                     yield row
     for part in in_parts(sorted(rest)):
@@ -238,7 +238,7 @@ def _looked_up(
         filled = [*part, *[part[-1]] * (size - len(part))]  # a key asked for twice is found once
         heads = dict(zip(_HEAD_NAMES, (key[:8] for key in filled), strict=False))
         rows = _executed(connection, select(size), [{"of": account} | heads]).fetchall()
-        yield from (row for row in rows if row[0] in among)
+        yield from (row for row in rows if row[0] in asked)
 
 
 _PART_SIZES: Final = (1, 16, LOOKUP_KEYS)
@@ -351,7 +351,6 @@ def accept_plain(
     rows = [
         {
             "of": mark.account,
-            "head": one.key[:8],
             "key": one.key,
             "by": mark.request,
             "fact": f"{one.sha.hex()} {uuid}",
@@ -368,7 +367,6 @@ def write_lines(
     rows = [
         {
             "of": account,
-            "head": key[:8],
             "key": key,
             "request": line.request,
             "sent_sha": line.sent_sha,
