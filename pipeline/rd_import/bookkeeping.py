@@ -14,6 +14,7 @@ from rd_import.places import place_of
 
 if TYPE_CHECKING:  # `check` without a ledger needs neither a database nor HTTP
     from rd_import.forget import Forgotten
+    from rd_import.ledger import Ledger
 
 
 def runs(ledger: Path | str | None = None) -> list[dict[str, Any]]:
@@ -82,14 +83,9 @@ def check_ledger(
         JobError: There is no ledger.
         LedgerError: It cannot be used.
     """
-    from rd_import.ledger import Ledger
     from rd_import.ledger_check import differences
 
-    store = ledger_store(ledger)
-    with contextlib.closing(store):
-        if not store.exists():
-            raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as opened:
+    with _known_ledger(ledger) as opened:
         return differences(opened, [place_of(one) for one in audits])
 
 
@@ -101,11 +97,22 @@ def forget(email: str, *, ledger: Path | str | None = None) -> Forgotten:
         LedgerError: The ledger cannot be used.
     """
     from rd_import.forget import forget as forget_person
+
+    with _known_ledger(ledger) as opened:
+        return forget_person(opened, email, now=SystemClock().now())
+
+
+def _known_ledger(named: Path | str | None) -> Ledger:
+    """Open a ledger that is there, making none.
+
+    Raises:
+        JobError: There is no ledger.
+        LedgerError: It cannot be used.
+    """
     from rd_import.ledger import Ledger
 
-    store = ledger_store(ledger)
+    store = ledger_store(named)
     with contextlib.closing(store):
         if not store.exists():
             raise JobError("no_ledger", path=store.name)
-    with Ledger.open(store) as opened:
-        return forget_person(opened, email, now=SystemClock().now())
+    return Ledger.open(store)

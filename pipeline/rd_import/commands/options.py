@@ -124,6 +124,13 @@ OUTPUT = [
 
 _SEND_OR_SKIP = click.Choice(["send", "skip"])
 
+ON_UNKNOWN = click.option(
+    "--on-unknown",
+    type=click.Choice(["hold", "resend"]),
+    default="hold",
+    show_default=True,
+    help="Events that may be registered: leave them, or send again (at least once).",
+)
 SHAPING = [
     click.argument("files", nargs=-1, metavar="FILE...", shell_complete=complete_file),
     click.option(
@@ -232,13 +239,7 @@ SHAPING = [
         show_default=True,
         help="Known keys, new content.",
     ),
-    click.option(
-        "--on-unknown",
-        type=click.Choice(["hold", "resend"]),
-        default="hold",
-        show_default=True,
-        help="Events that may be registered: leave them, or send again (at least once).",
-    ),
+    ON_UNKNOWN,
     click.option(
         "--run-dir",
         metavar="FOLDER",

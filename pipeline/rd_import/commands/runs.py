@@ -16,6 +16,7 @@ from rd_import.commands.options import (
     AUDIT,
     EXIT_CODES,
     LEDGER,
+    ON_UNKNOWN,
     OUTPUT,
     SENDING,
     SPEED,
@@ -50,13 +51,7 @@ def status(**given: Any) -> None:
 @click.command(cls=Manual, epilog=EXIT_CODES)
 @click.argument("run", metavar="[RUN]", required=False)
 @with_options(*SENDING, LEDGER, *ACCOUNT, *SPEED, *OUTPUT, AUDIT)
-@click.option(
-    "--on-unknown",
-    type=click.Choice(["hold", "resend"]),
-    default="hold",
-    show_default=True,
-    help="Events that may be registered: leave them, or send again (at least once).",
-)
+@ON_UNKNOWN
 def resume(run: str | None, **given: Any) -> None:
     """Go on with RUN, or with the newest run that has rows left to send."""
     configure_logging(verbose=given["verbose"])
